@@ -1,0 +1,50 @@
+# make demo        prepare the bundled Wikipedia sample, train three minutes, evaluate, write an article
+# make demo WIKI=fr   the same in French (or es)
+# make test        tests, lint, types, import contracts      make test-all   the slow tests too
+# make clean       remove .venv (data and models stay)
+
+PYTHON ?= python3
+WIKI ?= en
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test test-all clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	$(BIN)/wikigpt demo --wiki $(WIKI)
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+test-all: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+# PyTorch first: without an NVIDIA card the small CPU build will do, and the default index may serve a huge CUDA one.
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "WikiGPT needs Python 3.11 or newer; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -m venv .venv || { echo "Could not make .venv; on Debian or Ubuntu: apt install python3-venv" >&2; exit 2; }
+	@command -v nvidia-smi >/dev/null 2>&1 || \
+	  $(PIP) install -q --retries 0 --timeout 15 --no-deps --index-url $(CPU_INDEX) \
+	    "$$(grep '^torch==' requirements.txt)" 2>/dev/null || \
+	  echo "PyTorch's CPU index is out of reach: taking torch from the default index."
+	$(PIP) install -q -r requirements.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(PIP) install -q -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv

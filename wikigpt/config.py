@@ -1,0 +1,261 @@
+"""Every setting there is, with its name, its presets and its record.
+
+    preset dict ──> flag ──> frozen dataclass ──> run.json
+
+`MODEL_CONFIGS` and `TRAINING_SETTINGS` are plain dicts that a learner edits in the root's `config.py`; the dataclasses
+are made straight from them: `ModelConfig(**MODEL_CONFIGS["gpt2_original"])`. A run's settings are kept in its run.json.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wikigpt.errors import ConfigError
+
+DATAFOLDER = "dataset"
+MODEL_DIR = "models"
+
+MODEL_CONFIGS: dict[str, dict[str, Any]] = {
+    # For CPUs. A model's vocab_size follows the tokenizer of its data: the one here is that of our own small BPE.
+    "tiny": {
+        "vocab_size": 8192,
+        "context_length": 256,
+        "emb_dim": 128,
+        "n_heads": 4,
+        "n_layers": 2,
+        "drop_rate": 0.0,
+        "qkv_bias": True,
+    },
+    "small": {
+        "vocab_size": 8192,
+        "context_length": 256,
+        "emb_dim": 256,
+        "n_heads": 4,
+        "n_layers": 4,
+        "drop_rate": 0.0,
+        "qkv_bias": True,
+    },
+    # The four sizes of GPT-2: 124, 355, 774 and 1,558 million parameters.
+    "gpt2_original": {
+        "vocab_size": 50257,
+        "context_length": 1024,
+        "emb_dim": 768,
+        "n_heads": 12,
+        "n_layers": 12,
+        "drop_rate": 0.1,
+        "qkv_bias": True,
+    },
+    "gpt2_medium": {
+        "vocab_size": 50257,
+        "context_length": 1024,
+        "emb_dim": 1024,
+        "n_heads": 16,
+        "n_layers": 24,
+        "drop_rate": 0.1,
+        "qkv_bias": True,
+    },
+    "gpt2_large": {
+        "vocab_size": 50257,
+        "context_length": 1024,
+        "emb_dim": 1280,
+        "n_heads": 20,
+        "n_layers": 36,
+        "drop_rate": 0.1,
+        "qkv_bias": True,
+    },
+    "gpt2_xl": {
+        "vocab_size": 50257,
+        "context_length": 1024,
+        "emb_dim": 1600,
+        "n_heads": 25,
+        "n_layers": 48,
+        "drop_rate": 0.1,
+        "qkv_bias": True,
+    },
+}
+
+TRAINING_SETTINGS: dict[str, dict[str, Any]] = {
+    "Foundation better_quality": {
+        "learning_rate": 2e-4,
+        "num_epochs": 50,
+        "batch_size": 4,
+        "weight_decay": 0.01,
+        "warmup_steps": 2000,
+        "gradient_accumulation_steps": 8,
+        "max_grad_norm": 1.0,
+    },
+    "fast": {
+        "learning_rate": 1e-3,
+        "num_epochs": 2,
+        "batch_size": 4,
+        "weight_decay": 0.1,
+        "warmup_steps": 100,
+        "gradient_accumulation_steps": 1,
+        "max_grad_norm": 1.0,
+    },
+    # For `tiny` and `small` on a CPU, from the grid in benchmarks/records.md.
+    "cpu": {
+        "learning_rate": 4e-3,
+        "num_epochs": 3,
+        "batch_size": 8,
+        "weight_decay": 0.1,
+        "warmup_steps": 50,
+        "gradient_accumulation_steps": 1,
+        "max_grad_norm": 1.0,
+        "schedule": "wsd",
+    },
+}
+
+
+def _field(description: str, default: Any = ...) -> Any:
+    metadata = {"help": description}
+    return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
+
+
+def _require(condition: bool, problem: str, fix: str) -> None:
+    if not condition:
+        raise ConfigError(problem, fix)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a GPT. Raises ConfigError where it cannot be."""
+
+    vocab_size: int = _field("how many different tokens there are; follows the data's tokenizer unless given")
+    context_length: int = _field("tokens that the model sees at once")
+    emb_dim: int = _field("width of the stream that runs through the model")
+    n_heads: int = _field("attention heads; must divide emb_dim")
+    n_layers: int = _field("transformer blocks")
+    drop_rate: float = _field("dropout probability while training")
+    qkv_bias: bool = _field("whether query, key and value projections have a bias")
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a whole number above 0.")
+        _require(
+            self.emb_dim % self.n_heads == 0,
+            f"emb_dim {self.emb_dim} cannot be shared out over n_heads {self.n_heads}.",
+            f"Take a multiple of {self.n_heads} for --emb_dim, or another --n_heads.",
+        )
+        _require(0 <= self.drop_rate < 1, f"drop_rate is {self.drop_rate}.", "Give a number from 0 to below 1.")
+
+
+SCHEDULES = ("cosine", "wsd", "constant")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained. Raises ConfigError where it cannot be."""
+
+    learning_rate: float = _field("the highest learning rate, reached after the warm-up")
+    num_epochs: float = _field("how often the whole training split is read, unless --max_steps or --hours is given")
+    batch_size: int = _field("windows of context_length tokens per forward pass")
+    weight_decay: float = _field("AdamW's decay, on matrices only")
+    warmup_steps: int = _field("steps over which the learning rate rises from 0")
+    gradient_accumulation_steps: int = _field("forward passes per optimiser step; the same as a larger batch")
+    max_grad_norm: float = _field("gradients longer than this are shortened to it; 0 turns clipping off")
+    schedule: str = _field("after the warm-up: cosine, wsd (stay, then fall over the last fifth), constant", "cosine")
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "num_epochs", "batch_size", "gradient_accumulation_steps"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a number above 0.")
+        for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
+            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}.", "Give 0 or more.")
+        known = ", ".join(SCHEDULES)
+        _require(self.schedule in SCHEDULES, f"There is no schedule {self.schedule!r}.", f"Take one of {known}.")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run, as kept in its run.json. What is not here cannot have changed the result."""
+
+    model_config: str  # name of the preset that `model` was made from
+    training_setting: str
+    model: ModelConfig
+    training: TrainingSettings
+    data: str  # path of the data folder
+    data_hash: str  # SHA-256 of its manifest
+    total_steps: int
+    length: str  # where total_steps comes from, in words: "3 epochs", "0.05 hours at 0.15 s a step"
+    seed: int
+    eval_every: int
+    save_every: int
+    device: str
+    dtype: str
+    threads: int
+    wikigpt_version: str
+    torch_version: str
+
+    def save(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "RunConfig":
+        """Reads a run.json. Raises ConfigError where it is not one."""
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            model, training = ModelConfig(**record.pop("model")), TrainingSettings(**record.pop("training"))
+            return cls(model=model, training=training, **record)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{path} is not a readable run.json ({error}).", "Name another run.") from error
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Every field in which two runs differ, each as "name: old -> new"."""
+    found = []
+    for name, before, after in _pairs(asdict(old), asdict(new)):
+        if before != after:
+            found.append(f"{name}: {before} -> {after}")
+    return found
+
+
+def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    pairs: list[tuple[str, Any, Any]] = []
+    for name in old:
+        if isinstance(old[name], Mapping):
+            pairs += _pairs(old[name], new[name])
+        else:
+            pairs.append((name, old[name], new[name]))
+    return pairs
+
+
+Settings = TypeVar("Settings", ModelConfig, TrainingSettings)
+
+
+def from_preset(
+    kind: type[Settings], presets: Mapping[str, Mapping[str, Any]], name: str, changes: Mapping[str, Any]
+) -> Settings:
+    """The preset called `name` with `changes` laid over it. Raises ConfigError for an unknown preset or key."""
+    if name not in presets:
+        near = difflib.get_close_matches(name, presets, n=1, cutoff=0.3)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"There is no preset {name!r}.", f"{meant}Known: {', '.join(repr(p) for p in presets)}.")
+    values = {**presets[name], **changes}
+    known = {f.name for f in fields(kind)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise ConfigError(f"Preset {name!r} has an unknown key {key!r}.", f"Did you mean {near[0]!r}?")
+    missing = {f.name for f in fields(kind) if f.name not in values and f.name != "schedule"}
+    if missing:
+        raise ConfigError(f"Preset {name!r} lacks {', '.join(sorted(missing))}.", "Add it in config.py.")
+    return kind(**values)
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the whole new one, never half of it."""
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text so that a reader sees the old file or the whole new one, never half of it."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
