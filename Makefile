@@ -13,7 +13,8 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
-	$(BIN)/wikigpt demo --wiki $(WIKI)
+	@$(BIN)/wikigpt demo --wiki $(WIKI)
+	@[ "$(PWD)" = "$(CURDIR)" ] || echo "(in the folder $(CURDIR))"
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -97,6 +97,16 @@ TRAINING_SETTINGS: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 1,
         "max_grad_norm": 1.0,
     },
+    # Half a million tokens a step, as GPT-3's small models were trained (Brown et al. 2020, table 2.1).
+    "gpu": {
+        "learning_rate": 6e-4,
+        "num_epochs": 1,
+        "batch_size": 16,
+        "weight_decay": 0.1,
+        "warmup_steps": 700,
+        "gradient_accumulation_steps": 32,
+        "max_grad_norm": 1.0,
+    },
     # For `tiny` and `small` on a CPU, from the grid in benchmarks/records.md.
     "cpu": {
         "learning_rate": 4e-3,
@@ -143,6 +153,15 @@ class ModelConfig:
         )
         _require(0 <= self.drop_rate < 1, f"drop_rate is {self.drop_rate}.", "Give a number from 0 to below 1.")
 
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are learned; the output head is the token embedding and counts once."""
+        D = self.emb_dim
+        norms = 2 * 2 * D
+        attention = 3 * D * D + 3 * D * self.qkv_bias + D * D + D
+        feed_forward = 4 * D * D + 4 * D + 4 * D * D + D
+        return (self.vocab_size + self.context_length) * D + self.n_layers * (norms + attention + feed_forward) + 2 * D
+
 
 SCHEDULES = ("cosine", "wsd", "constant")
 
@@ -183,6 +202,7 @@ class RunConfig:
     length: str  # where total_steps comes from, in words: "3 epochs", "0.05 hours at 0.15 s a step"
     seed: int
     eval_every: int
+    eval_tokens: int  # of the validation split, from its beginning, at every evaluation but the last
     save_every: int
     device: str
     dtype: str

@@ -1,0 +1,47 @@
+"""An article, how it becomes a document to learn from, and which split it belongs to.
+
+Article ──> "# {title}\\n\\n{text}" + end-of-text          key ──> train | validation | test
+"""
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+
+SPLITS = ("train", "validation", "test")
+SALT = "wikigpt-1"
+
+
+@dataclass(frozen=True)
+class Article:
+    """One article of one Wikipedia; `id` and `revision` are "" where the source has none."""
+
+    id: str
+    revision: str
+    title: str
+    url: str
+    text: str
+
+
+def prompt(title: str) -> str:
+    """How every document begins: given to a trained model, it asks for the article of that title."""
+    return f"# {title}\n\n"
+
+
+def document(article: Article) -> str:
+    """What is encoded, before end-of-text."""
+    return prompt(article.title) + article.text
+
+
+def split_key(article: Article, wiki: str, source: str) -> str:
+    """What decides the split: the page where there is an id, else the title. Stable across dumps and machines."""
+    if article.id:
+        return f"{wiki}|{article.id}"
+    return f"{source}|{' '.join(unicodedata.normalize('NFC', article.title).replace('_', ' ').split())}"
+
+
+def split_of(key: str, held_out: float, salt: str = SALT) -> str:
+    """The split of a key: `held_out` of all articles go to validation and as many to test."""
+    number = int.from_bytes(hashlib.sha256(f"{salt}|{key}".encode()).digest()[:8], "big") / 2**64
+    if number < held_out:
+        return "validation"
+    return "test" if number < 2 * held_out else "train"

@@ -1,0 +1,150 @@
+"""What this machine is and how to use it: device, precision, threads, memory, and the speed that MFU is measured by."""
+
+import ctypes
+import os
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+
+import psutil
+import torch
+from loguru import logger
+
+from wikigpt.errors import ConfigError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Dense 16-bit matrix TFLOP/s by datasheet; the longest name that fits counts.
+DATASHEET = {
+    "T4": 65, "V100": 125, "A100": 312, "A10": 125, "A10G": 70, "L4": 121, "L40S": 362, "RTX 3090": 71, "RTX 4090": 165,
+    "RTX A6000": 155, "H100": 989, "H100 PCIe": 756, "H200": 989, "B200": 2250,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`dtype` is what matrices are multiplied in (weights stay float32); `peak_flops` is FLOP/s in that type."""
+
+    device: str  # cpu, cuda or mps
+    name: str
+    dtype: str
+    dtype_reason: str
+    threads: int
+    memory: int  # bytes, of the device
+    peak_flops: float
+    peak_source: str  # "datasheet" or "measured"
+
+    def __str__(self) -> str:
+        peak = f"{self.peak_flops / 1e9:,.0f} GFLOP/s {self.peak_source}"
+        where = f"{self.name}, {self.threads} threads" if self.device == "cpu" else self.name
+        return f"{self.device} ({where}), {self.dtype} ({self.dtype_reason}), {self.memory / 2**30:.0f} GiB, {peak}"
+
+    def autocast(self) -> torch.autocast:
+        """Matrix products in `dtype`, all else in float32. Its cache of cast weights would outlive an optimiser step
+        inside one block, so each forward pass opens its own."""
+        return torch.autocast(self.device, DTYPES[self.dtype], enabled=self.dtype != "float32")
+
+
+def detect(device: str, dtype: str | None = None, threads: int | None = None) -> Machine:
+    """Looks at the machine; what is given is taken. Sets torch's number of threads. Raises ConfigError for a dtype that
+    does not exist or that the device does not train in."""
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"There is no dtype {dtype!r}.", f"Take one of {', '.join(DTYPES)}.")
+    if device == "cpu" and dtype == "float16":
+        raise ConfigError("float16 does not train on a CPU.", "Take --dtype bfloat16 or float32.")
+    threads = threads or physical_cores()
+    torch.set_num_threads(threads)
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    best, reason, speed = _cuda_precision() if device == "cuda" else _timed_precision(device)
+    if dtype is not None and dtype != best:
+        best, reason, speed = dtype, "as asked", 0.0
+    peak, source = _datasheet(name) if device == "cuda" and best != "float32" else 0.0, "datasheet"
+    if not peak:
+        peak, source = speed or _matmul_speed(device, DTYPES[best]), "measured"
+    return Machine(device, name, best, reason, threads, device_memory(device), peak, source)
+
+
+def _cuda_precision() -> tuple[str, str, float]:
+    """A T4 says that it supports bfloat16 and emulates it slowly."""
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bfloat16", "native here", 0.0
+    return "float16", "bfloat16 would be emulated", 0.0
+
+
+def _timed_precision(device: str) -> tuple[str, str, float]:
+    """The precision that wins a short timing, why, and its FLOP/s."""
+    plain, half = _matmul_speed(device, torch.float32), _matmul_speed(device, torch.bfloat16)
+    times = f"{half / plain:.1f} times as fast as float32"
+    return ("bfloat16", times, half) if half > 1.2 * plain else ("float32", f"bfloat16 is {times}", plain)
+
+
+def choose_device(asked: str | None) -> str:
+    """The device asked for, or the best there is. Raises ConfigError where the one asked for is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    found = [name for name, here in there.items() if here]
+    if asked is not None and asked not in found:
+        raise ConfigError(f"There is no device {asked!r} here.", f"This machine has: {', '.join(found)}.")
+    if asked is None and found[0] != "cuda" and shutil.which("nvidia-smi") and torch.version.cuda is None:
+        command = f"python -m pip install --force-reinstall torch=={torch.__version__.split('+')[0]}"
+        logger.warning(f"There is an NVIDIA card here, but this torch is a CPU build. To use the card: {command}")
+    return asked or found[0]
+
+
+def device_memory(device: str) -> int:
+    """Bytes that the device has in all."""
+    if device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return psutil.virtual_memory().total
+
+
+def physical_cores() -> int:
+    """Cores that this process may use; two hardware threads of one core only get in each other's way."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+
+
+def _datasheet(name: str) -> float:
+    fits = [card for card in DATASHEET if card in name]
+    return DATASHEET[max(fits, key=len)] * 1e12 if fits else 0.0
+
+
+def _matmul_speed(device: str, dtype: torch.dtype, seconds: float = 0.7) -> float:
+    """FLOP/s of a matrix product of 1024 x 1024, the best of several, so that a busy moment does not count."""
+    n = 1024
+    a, b = torch.randn(n, n, device=device, dtype=dtype), torch.randn(n, n, device=device, dtype=dtype)
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or best == float("inf"):
+        start = time.perf_counter()
+        for _ in range(4):
+            a @ b
+        synchronize(device)
+        best = min(best, (time.perf_counter() - start) / 4)
+    return 2 * n**3 / best
+
+
+def synchronize(device: str) -> None:
+    """Waits until the device has done what it was told."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def used_memory(device: str) -> int:
+    """Bytes in use now: of the process on a CPU, of the card's allocator elsewhere."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if device == "mps":
+        return torch.mps.driver_allocated_memory()
+    return psutil.Process().memory_info().rss
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep what is freed. It hands every large tensor's memory back to the kernel at once and has it
+    zeroed again for the next one: that alone halves training speed on a CPU (docs/adr/0008). No effect elsewhere."""
+    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
+        M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)

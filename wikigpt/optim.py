@@ -1,0 +1,37 @@
+"""How weights move: which of them decay, how far a step goes, and when.
+
+Source: Loshchilov & Hutter 2019 (AdamW); Hu et al. 2024, "MiniCPM" (warm-up, stable, decay).
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from wikigpt.config import TrainingSettings
+
+COSINE_FLOOR = 0.1  # of the highest rate, where a cosine ends
+WSD_DECAY = 0.2  # of all steps, over which wsd falls to zero
+
+
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only: a bias or a norm's scale has no business near zero."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), eps=1e-8, fused=True)
+
+
+def learning_rate_at(step: int, total_steps: int, settings: TrainingSettings) -> float:
+    """The learning rate of step `step` (from 0) of `total_steps`: a pure function, so that a resumed run has the same."""
+    peak, warmup = settings.learning_rate, settings.warmup_steps
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if settings.schedule == "cosine":
+        progress = (step - warmup) / max(1, total_steps - warmup)
+        return peak * (COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    if settings.schedule == "wsd":
+        return peak * min(1.0, (total_steps - step) / max(1.0, WSD_DECAY * total_steps))
+    return peak
