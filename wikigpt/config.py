@@ -23,7 +23,7 @@ MODEL_CONFIGS: dict[str, dict[str, Any]] = {
     # For CPUs. A model's vocab_size follows the tokenizer of its data: the one here is that of our own small BPE.
     "tiny": {
         "vocab_size": 8192,
-        "context_length": 256,
+        "context_length": 128,
         "emb_dim": 128,
         "n_heads": 4,
         "n_layers": 2,
@@ -111,7 +111,7 @@ TRAINING_SETTINGS: dict[str, dict[str, Any]] = {
     "cpu": {
         "learning_rate": 4e-3,
         "num_epochs": 3,
-        "batch_size": 8,
+        "batch_size": 16,
         "weight_decay": 0.1,
         "warmup_steps": 50,
         "gradient_accumulation_steps": 1,

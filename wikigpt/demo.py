@@ -37,7 +37,7 @@ class Demo:
         wikigpt = shlex.quote(sys.argv[0])
         print(f"  {wikigpt} generate --run {run} --title {shlex.quote(title)} --num_samples 3")
         print(f"  {wikigpt} evaluate --run {run}")
-        print(f"  {wikigpt} train --data {data} --model_config small --training_setting cpu --hours 0.5")
+        print(f"  {wikigpt} train --data {data} --model_config small --training_setting cpu --hours 0.5", flush=True)
         return 0
 
     def _say(self, text: str) -> None:

@@ -8,7 +8,7 @@ loss and perplexity per token, it can be compared between tokenizers.
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -44,7 +44,8 @@ class Score:
 
     def row(self) -> dict[str, float]:
         """As written to metrics.jsonl."""
-        return asdict(self) | {"loss": self.loss, "perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
+        figures = {"loss": self.loss, "perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
+        return figures | {"scored_tokens": self.tokens, "scored_bytes": self.bytes}
 
 
 @torch.inference_mode()

@@ -56,9 +56,10 @@ def detect(device: str, dtype: str | None = None, threads: int | None = None) ->
     threads = threads or physical_cores()
     torch.set_num_threads(threads)
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    best, reason, speed = _cuda_precision() if device == "cuda" else _timed_precision(device)
-    if dtype is not None and dtype != best:
+    if dtype is not None:
         best, reason, speed = dtype, "as asked", 0.0
+    else:
+        best, reason, speed = _cuda_precision() if device == "cuda" else _timed_precision(device)
     peak, source = _datasheet(name) if device == "cuda" and best != "float32" else 0.0, "datasheet"
     if not peak:
         peak, source = speed or _matmul_speed(device, DTYPES[best]), "measured"
@@ -74,7 +75,11 @@ def _cuda_precision() -> tuple[str, str, float]:
 
 def _timed_precision(device: str) -> tuple[str, str, float]:
     """The precision that wins a short timing, why, and its FLOP/s."""
-    plain, half = _matmul_speed(device, torch.float32), _matmul_speed(device, torch.bfloat16)
+    plain = _matmul_speed(device, torch.float32)
+    try:
+        half = _matmul_speed(device, torch.bfloat16)
+    except (TypeError, RuntimeError):  # a Mac before macOS 14 has none
+        half = 0.0
     times = f"{half / plain:.1f} times as fast as float32"
     return ("bfloat16", times, half) if half > 1.2 * plain else ("float32", f"bfloat16 is {times}", plain)
 

@@ -3,12 +3,14 @@
     one row per step ──> metrics.jsonl (append-only) ──┬──> terminal, live
                                                        └──> loss.png
 
-A row is one JSON object. Every field of these two kinds is a contract with whatever reads a run folder:
+A row is one JSON object. Every field of these three kinds is a contract with whatever reads a run folder:
 
     kind "train"       step (the one just finished, from 1), tokens, flops (both since the start of the run), seconds
                        (since the process began), loss (nats per token), learning_rate, grad_norm (before clipping),
                        tokens_per_second, mfu (0 to 1), memory (bytes), data_seconds (lost waiting for this batch)
-    kind "validation"  step, tokens, part (which tokens of the split), loss, perplexity, bits_per_byte
+    kind "validation"  step, tokens, part (which tokens of the split), loss, perplexity, bits_per_byte, scored_tokens,
+                       scored_bytes
+    kind "final"       the same over all of the split, and bigram_bits_per_byte
 
 After a crash a resumed run writes some steps again: of several rows for one step the last one counts.
 """

@@ -21,6 +21,7 @@ import numpy as np
 import tiktoken
 
 from wikigpt.config import write_text
+from wikigpt.data.article import repaired
 from wikigpt.errors import DataError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -57,8 +58,7 @@ class Tokenizer:
         try:
             return self.encoding.encode_to_numpy(text, disallowed_special=())
         except UnicodeEncodeError:
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            return self.encoding.encode_to_numpy(text, disallowed_special=())
+            return self.encoding.encode_to_numpy(repaired(text), disallowed_special=())
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; end-of-text shows as itself, and bytes that are no whole character as U+FFFD."""
@@ -144,7 +144,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     if vocab_size < 257:
         raise DataError(f"A vocabulary of {vocab_size} cannot hold all 256 bytes.", "Take 257 or more.")
     trainer = rustbpe.Tokenizer()
-    trainer.train_from_iterator(iter(texts), vocab_size - 1, pattern=PATTERN)
+    trainer.train_from_iterator(map(repaired, texts), vocab_size - 1, pattern=PATTERN)
     return Tokenizer("bpe", {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}, PATTERN)
 
 

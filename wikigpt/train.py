@@ -120,14 +120,14 @@ def _length(
     for name, value in (("max_steps", request.max_steps), ("hours", request.hours)):
         if value is not None and value <= 0:
             raise ConfigError(f"{name} is {value}.", "Give a number above 0.")
+    windows = training.batch_size * training.gradient_accumulation_steps
+    per_epoch = TrainingBatches(data, model.context_length, windows, request.seed).windows
     if request.max_steps is not None:
         return request.max_steps, f"{request.max_steps:,} steps"
     length = f"{request.hours:g} hours" if request.hours is not None else f"{training.num_epochs:g} epochs"
     if old is not None and old.length == length:
         return old.total_steps, length
-    windows = training.batch_size * training.gradient_accumulation_steps
     if request.hours is None:
-        per_epoch = TrainingBatches(data, model.context_length, windows, request.seed).windows
         return max(1, math.ceil(training.num_epochs * per_epoch / windows)), length
     seconds = _seconds_per_step(model, training, data, machine)
     logger.info(f"one step takes {seconds:.3f} s here; --hours {request.hours:g} is timed once and then fixed")

@@ -55,8 +55,8 @@ class Prepare:
     """size of a bpe; 8,192, or what suits --model_config"""
     model_config: str | None = None
     """the model that this data is for: a bpe has 8,192 tokens below 30 million parameters, 32,768 above"""
-    held_out: float = 0.03
-    """share of articles for validation, and as many again for test"""
+    held_out: float | None = None
+    """share of articles for validation, and as many again for test; 0.01, of the sample 0.03"""
     workers: int | None = None
     """threads that encode; all cores unless given. The result is the same"""
     fresh: bool = False
@@ -64,7 +64,15 @@ class Prepare:
 
     def __call__(self, settings: Settings) -> int:
         from wikigpt.data import sources
-        from wikigpt.data.prepare import PrepareSettings, bpe_vocab_size, default_tokenizer, default_workers, prepare
+        from wikigpt.data.prepare import (
+            PrepareSettings,
+            bpe_vocab_size,
+            check_settings,
+            default_held_out,
+            default_tokenizer,
+            default_workers,
+            prepare,
+        )
 
         vocab_size = self.vocab_size or 8192
         if self.model_config is not None and self.vocab_size is None:
@@ -72,7 +80,9 @@ class Prepare:
         tokenizer = self.tokenizer or default_tokenizer(self.wiki, self.source)
         if tokenizer == "gpt2" and self.vocab_size is not None:
             raise ConfigError("--vocab_size goes with a bpe; gpt2 has 50,257 tokens.", "Leave one of the two out.")
-        wanted = PrepareSettings(tokenizer, vocab_size, self.held_out)
+        held_out = default_held_out(self.source) if self.held_out is None else self.held_out
+        wanted = PrepareSettings(tokenizer, vocab_size, held_out)
+        check_settings(wanted)
         folder = Path(settings.DATAFOLDER) / (self.name or self.wiki)
         data = prepare(sources.sample(self.wiki), wanted, folder, self.workers or default_workers(), self.fresh)
         for split, counts in data.manifest["splits"].items():
@@ -132,8 +142,8 @@ class Train:
         machine = hardware.detect(device, self.dtype or dtype, self.threads or threads)
         logger.info(f"machine: {machine}")
         request = Request(
-            model_config, training_setting, _given(self.model), _given(self.training), self.max_steps, self.hours,
-            self.seed, self.eval_every, self.eval_tokens, self.save_every,
+            model_config, training_setting, _given(self.model), _given(self.training), self.max_steps,
+            self._hours(device, data), self.seed, self.eval_every, self.eval_tokens, self.save_every,
         )  # fmt: skip
         config = settle(request, settings.MODEL_CONFIGS, settings.TRAINING_SETTINGS, data, machine, old)
         if old is not None:
@@ -158,6 +168,17 @@ class Train:
         finally:
             logger.remove(sink)
         return 0
+
+    def _hours(self, device: str, data: "DataFolder") -> float | None:
+        """The hours asked for; one where nothing was said about the length and an epoch would take days."""
+        tokens = data.manifest["splits"]["train"]["tokens"]
+        silent = self.hours is None and self.max_steps is None and self.training.num_epochs is None
+        if silent and self.training_setting is None and device == "cpu" and tokens > 20e6:
+            logger.info(
+                "length: one hour (an epoch would take a CPU days); --hours, --num_epochs or --max_steps is another"
+            )
+            return 1.0
+        return self.hours
 
     def _presets(self, device: str, data: "DataFolder") -> tuple[str, str]:
         """The presets asked for; what suits the machine and the data where none was, with the reason."""
@@ -263,5 +284,5 @@ class Generate:
                     print(piece, end="", flush=True)
                 print()
             else:
-                print(start + "".join(pieces))
+                print(start + "".join(pieces), flush=True)
         return 0

@@ -22,6 +22,15 @@ class Article:
     text: str
 
 
+def repaired(text: str) -> str:
+    """Half a surrogate pair is no character, and UTF-8 cannot hold it: it becomes U+FFFD, the replacement character."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def prompt(title: str) -> str:
     """How every document begins: given to a trained model, it asks for the article of that title."""
     return f"# {title}\n\n"

@@ -31,4 +31,4 @@ class Filter:
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "replace"), digest_size=8).digest()
+    return hashlib.blake2b(" ".join(text.split()).encode(), digest_size=8).digest()

@@ -13,7 +13,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wikigpt.config import ModelConfig
-from wikigpt.data.article import SALT, SPLITS, Article, document, split_key, split_of
+from wikigpt.data.article import SALT, SPLITS, Article, document, repaired, split_key, split_of
 from wikigpt.data.filters import Filter
 from wikigpt.data.shards import DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
 from wikigpt.data.sources import Source
@@ -124,15 +124,16 @@ def _clean(source: Source, held_out: float, clean: Path, progress: Progress) -> 
     keep = Filter()
     task = progress.add_task("reading", total=None)
     for number, path in enumerate(source.files):
-        with open(clean / f"{number:05d}.jsonl", "w", encoding="utf-8", errors="surrogatepass") as file:
+        with open(clean / f"{number:05d}.jsonl", "w", encoding="utf-8") as file:
             for article in source.read(path):
                 progress.advance(task)
+                article = replace(article, title=repaired(article.title), text=repaired(article.text))
                 if reason := keep.reason_to_drop(article):
                     dropped[reason] += 1
                     continue
                 split = split_of(split_key(article, source.wiki, source.name), held_out)
                 counts[f"{split} articles"] += 1
-                counts[f"{split} bytes"] += len(document(article).encode("utf-8", "replace"))
+                counts[f"{split} bytes"] += len(document(article).encode())
                 file.write(json.dumps({"split": split} | asdict(article), ensure_ascii=False) + "\n")
     progress.update(task, total=progress.tasks[task].completed)
     return counts, dropped
@@ -149,7 +150,7 @@ def _training_texts(clean: Path, counts: Counter[str]) -> Iterator[str]:
     share = BPE_SAMPLE / max(1, counts["train bytes"])
     draw = np.random.Generator(np.random.PCG64(0))
     for path in sorted(clean.iterdir()):
-        with open(path, encoding="utf-8", errors="surrogatepass") as file:
+        with open(path, encoding="utf-8") as file:
             for split, article in _cleaned(file):
                 if split == "train" and (share >= 1 or draw.random() < share):
                     yield document(article)
@@ -164,7 +165,7 @@ def _encode(
     with pq.ParquetWriter(out / "articles.parquet", ARTICLES) as table:
         for number in range(len(source.files)):
             shards = {split: ShardWriter(out, split, number, dtype) for split in SPLITS}
-            with open(clean / f"{number:05d}.jsonl", encoding="utf-8", errors="surrogatepass") as file:
+            with open(clean / f"{number:05d}.jsonl", encoding="utf-8") as file:
                 for chunk, encoded in _encoded_in_order(_chunks(file), tokenizer, workers):
                     rows = []
                     for (split, article), ids in zip(chunk, encoded, strict=True):
@@ -233,6 +234,11 @@ def default_workers() -> int:
 def default_tokenizer(wiki: str, source: str) -> str:
     """GPT-2's vocabulary for English, an own one otherwise and for the small sample, whose small models need it."""
     return "gpt2" if wiki == "en" and source != "sample" else "bpe"
+
+
+def default_held_out(source: str) -> float:
+    """Share of articles for validation, and as many for test: 1%, of the small sample 3%."""
+    return 0.03 if source == "sample" else 0.01
 
 
 def check_settings(settings: PrepareSettings) -> None:

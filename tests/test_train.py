@@ -1,0 +1,231 @@
+"""A run keeps its contract: its rows, its settings, its checkpoints, and the same end whether or not it was stopped."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from wikigpt import config as defaults
+from wikigpt.checkpoint import newest_checkpoint
+from wikigpt.cli import main
+from wikigpt.config import RunConfig
+from wikigpt.errors import RunError
+from wikigpt.hardware import detect
+from wikigpt.metrics import MetricsLog, read_metrics
+from wikigpt.plan import choose_presets, fitting_batch, flops_per_token, training_memory
+
+SHAPE = "--emb_dim 32 --n_heads 2 --n_layers 1 --context_length 32 --drop_rate 0.1 --dtype float32 --threads 2"
+LENGTH = "--batch_size 8 --max_steps 12 --warmup_steps 4 --eval_every 4 --save_every 6 --eval_tokens 500"
+
+
+@pytest.fixture
+def train(data, tmp_path, monkeypatch):
+    """Trains through the command line, in this process; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+    settings = SimpleNamespace(
+        **{name: getattr(defaults, name) for name in ("MODEL_CONFIGS", "TRAINING_SETTINGS", "MODEL_DIR")}
+    )
+    settings.DATAFOLDER = str(data.path.parent)
+
+    def run(flags):
+        return main(
+            ["train", *f"--model_config tiny --training_setting cpu {SHAPE} {LENGTH} {flags}".split()], settings
+        )
+
+    return run
+
+
+def weights(run):
+    return load_file(newest_checkpoint(run) / "model.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_rows_are_the_contract(train, tmp_path):
+    assert train("--run r") == 0
+    run = tmp_path / "models" / "r"
+    rows = read_metrics(run, "train")
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert set(rows[0]) == {
+        "kind", "step", "tokens", "flops", "seconds", "loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu",
+        "memory", "data_seconds",
+    }  # fmt: skip
+    config = RunConfig.load(run / "run.json")
+    assert rows[4]["tokens"] == 5 * 8 * 32
+    assert rows[4]["flops"] == 5 * 8 * 32 * flops_per_token(config.model)
+    peak = config.training.learning_rate
+    assert rows[3]["learning_rate"] == peak and rows[0]["learning_rate"] == peak / 4
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    validation = read_metrics(run, "validation")
+    assert [row["step"] for row in validation] == [0, 4, 8, 12]
+    assert validation[0]["part"] == "validation, first 500 tokens"
+    (final,) = read_metrics(run, "final")
+    assert final["tokens"] == 12 * 8 * 32 and 0 < final["bigram_bits_per_byte"] < final["bits_per_byte"]
+    samples = (run / "samples.md").read_text()
+    assert [line for line in samples.splitlines() if line.startswith("## ")] == [
+        f"## Step {n}" for n in (0, 1, 2, 4, 8, 12)
+    ]
+    assert samples.count("\n**") == 6 * 5
+    assert (run / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    assert "12 steps" in (run / "train.log").read_text()
+    assert (run / "latest").read_text() == "step_00000012\n"
+
+
+def test_a_stopped_run_ends_as_one_that_never_stopped(train, tmp_path):
+    assert train("--run whole") == 0
+    assert train("--run stopped") == 0
+    stopped = tmp_path / "models" / "stopped"
+    after_twelve = weights(stopped)
+    (stopped / "checkpoints" / "step_00000012").rename(tmp_path / "gone")  # as if it had stopped after step 6
+    (stopped / "latest").write_text("step_00000006\n")
+    assert newest_checkpoint(stopped).name == "step_00000006"
+    assert train("--run stopped") == 0
+    assert same(weights(stopped), after_twelve) and same(after_twelve, weights(tmp_path / "models" / "whole"))
+    one, other = (read_metrics(tmp_path / "models" / name, "train") for name in ("whole", "stopped"))
+    assert [row["loss"] for row in one] == [row["loss"] for row in other]
+
+
+def test_how_often_one_looks_changes_nothing(train, tmp_path):
+    assert train("--run often --eval_every 1 --save_every 1") == 0
+    assert train("--run never --eval_every 99 --save_every 99") == 0
+    assert same(weights(tmp_path / "models" / "often"), weights(tmp_path / "models" / "never"))
+    assert len(list((tmp_path / "models" / "often" / "checkpoints").iterdir())) == 2
+
+
+def test_a_seed_is_a_run(train, tmp_path):
+    train("--run a --seed 1"), train("--run b --seed 2")
+    assert not same(weights(tmp_path / "models" / "a"), weights(tmp_path / "models" / "b"))
+
+
+def test_the_same_command_again_is_finished_and_other_settings_are_named(train, tmp_path, capsys):
+    assert train("--run r") == 0
+    stamp = (tmp_path / "models/r/checkpoints/step_00000012/state.json").stat().st_mtime_ns
+    assert train("--run r") == 0
+    assert (tmp_path / "models/r/checkpoints/step_00000012/state.json").stat().st_mtime_ns == stamp
+    capsys.readouterr()
+    assert train("--run r --learning_rate 1e-4 --seed 3") == 2
+    message = capsys.readouterr().err
+    assert (
+        "learning_rate: " in message and "-> 0.0001" in message and "seed: 0 -> 3" in message and "--fresh" in message
+    )
+    assert train("--run r --learning_rate 1e-4 --seed 3 --fresh") == 0
+
+
+def test_a_damaged_checkpoint_is_passed_over(train, tmp_path):
+    assert train("--run r") == 0
+    run = tmp_path / "models" / "r"
+    (run / "checkpoints/step_00000012/optimizer.safetensors").write_bytes(b"half")
+    assert newest_checkpoint(run).name == "step_00000006"
+    (run / "checkpoints/step_00000006/state.json").unlink()
+    with pytest.raises(RunError, match="is whole"):
+        newest_checkpoint(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_saves_and_the_same_command_continues(data, tmp_path, number):
+    (tmp_path / "dataset").symlink_to(data.path.parent)
+    flags = "--model_config tiny --training_setting cpu --batch_size 8 --max_steps 400 --eval_every 400"
+    command = f"-m wikigpt train {flags} {SHAPE}".split()
+    process = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    run = tmp_path / "models" / "es-tiny"
+    while process.poll() is None and len(read_metrics(run, "train")) < 3:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "the same command continues it" in said
+    step = int(newest_checkpoint(run).name.removeprefix("step_"))
+    assert 3 <= step < 400 and (run / "loss.png").exists()
+    said = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=True
+    ).stderr
+    assert "continuing" in said
+    assert [row["step"] for row in read_metrics(run, "train")] == list(range(1, 401))
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--vocab_size 50257", "does not match the tokenizer"),
+        ("--n_heads 5", "cannot be shared out"),
+        ("--context_length 9999999", "less than two contexts"),
+        ("--hours 1", "Give one of them"),
+        ("--device cuda", "There is no device 'cuda' here"),
+        ("--dtype float8", "There is no dtype"),
+        ("--schedule linear", "cosine, wsd, constant"),
+        ("--max_steps 0", "max_steps is 0"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(train, tmp_path, capsys, flags, says):
+    assert train(f"--run r {flags}") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert says in lines[-1]
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_vocabulary_follows_the_data(train, tmp_path, data, capsys):
+    assert train("--run r --max_steps 1") == 0
+    assert RunConfig.load(tmp_path / "models/r/run.json").model.vocab_size == data.vocab_size == 1000
+    assert "vocab_size: 1,000, from the data's tokenizer" in capsys.readouterr().err
+
+
+def test_epochs_and_hours_become_steps(train, tmp_path, data):
+    tokens = data.manifest["splits"]["train"]["tokens"]
+    assert train("--run e --num_epochs 0.01", length="--batch_size 8 --eval_every 999") == 0
+    assert steps(tmp_path, "e") == pytest.approx(0.01 * tokens / 32 / 8, abs=1.1)
+    assert train("--run h --hours 0.0005", length="--batch_size 8 --eval_every 999") == 0
+    settled = steps(tmp_path, "h")
+    assert settled > 1
+    assert (
+        train("--run h --hours 0.0005", length="--batch_size 8 --eval_every 999") == 0
+    )  # not timed again: the length is settled once
+    assert steps(tmp_path, "h") == settled
+
+
+def steps(tmp_path, run):
+    return RunConfig.load(tmp_path / "models" / run / "run.json").total_steps
+
+
+def test_a_torn_last_row_spoils_no_other(tmp_path):
+    MetricsLog(tmp_path).write("train", step=1, loss=3.0)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 2, "lo')
+    log = MetricsLog(tmp_path)
+    log.write("train", step=2, loss=2.0)
+    log.write("train", step=2, loss=1.5)
+    assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path, "train")] == [(1, 3.0), (2, 1.5)]
+
+
+def test_the_machine_is_asked_what_it_can():
+    machine = detect("cpu")
+    assert machine.dtype in ("float32", "bfloat16") and "times as fast" in machine.dtype_reason
+    assert machine.peak_flops > 1e9 and machine.threads >= 1
+    assert detect("cpu", "float32").dtype == "float32"
+
+
+def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch():
+    gpt2 = defaults.ModelConfig(**defaults.MODEL_CONFIGS["gpt2_original"])
+    settings = defaults.TrainingSettings(**defaults.TRAINING_SETTINGS["gpu"])
+    assert choose_presets("cuda", 80 * 2**30, 10**9)[0] == "gpt2_original"
+    assert choose_presets("cuda", 80 * 2**30, 10**6)[0] == choose_presets("cuda", 4 * 2**30, 10**9)[0] == "small"
+    assert choose_presets("cpu", 24 * 2**30, 10**9)[0] == "tiny"
+    assert fitting_batch(gpt2, settings, 80 * 2**30) == settings
+    fitted = fitting_batch(gpt2, settings, 8 * 2**30)
+    assert fitted.batch_size < 16 and fitted.batch_size * fitted.gradient_accumulation_steps == 16 * 32
+    assert training_memory(gpt2, fitted.batch_size) < 8 * 2**30
+
+
+def test_run_json_names_everything_back(train, tmp_path):
+    train("--run r --max_steps 1")
+    path = tmp_path / "models/r/run.json"
+    config = RunConfig.load(path)
+    assert json.loads(path.read_text())["training"]["schedule"] == "wsd"
+    assert replace(config, seed=1) != config and RunConfig.load(path) == config

@@ -1,0 +1,181 @@
+"""The model is GPT-2 exactly, and each of its shortcuts (cache, chunked loss) equals the plain way."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wikigpt import transformer
+from wikigpt.config import MODEL_CONFIGS, ModelConfig
+from wikigpt.export.huggingface import from_gpt2, gpt2_config, to_gpt2
+from wikigpt.transformer import GPTModel, KVCache
+
+
+@pytest.fixture
+def model(nano):
+    torch.manual_seed(1)
+    return jiggled(GPTModel(nano)).eval()
+
+
+def jiggled(model):
+    """Every weight random, biases and norms too: at their first values a forgotten bias would not show."""
+    for name, parameter in model.named_parameters():  # strong positions, or greedy text would repeat one token
+        torch.nn.init.normal_(parameter, std=1.0 if "pos" in name or "wpe" in name else 0.2)
+    return model
+
+
+def ids(config, batch=3, time=None, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(config.vocab_size, (batch, time or config.context_length), generator=generator)
+
+
+def theirs(config):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    fields = {
+        k: v for k, v in gpt2_config(config, config.vocab_size - 1).items() if k not in ("model_type", "architectures")
+    }
+    return GPT2LMHeadModel(GPT2Config(**fields)).eval()
+
+
+def test_our_weights_give_transformers_the_same_logits(model, nano):
+    reference = theirs(nano)
+    reference.load_state_dict(to_gpt2(model.state_dict(), nano), strict=False)
+    inputs = ids(nano)
+    with torch.no_grad():
+        torch.testing.assert_close(reference(inputs).logits, model(inputs), atol=1e-4, rtol=0)
+
+
+def test_transformers_weights_give_us_the_same_logits(nano):
+    reference = jiggled(theirs(nano))
+    ours = GPTModel(nano).eval()
+    ours.load_state_dict(from_gpt2(reference.state_dict(), nano))
+    inputs = ids(nano)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(inputs), reference(inputs).logits, atol=1e-4, rtol=0)
+
+
+def test_there_and_back_is_the_same(model, nano):
+    back = from_gpt2(to_gpt2(model.state_dict(), nano), nano)
+    assert back.keys() == model.state_dict().keys()
+    assert all(torch.equal(back[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_a_model_without_qkv_bias_is_one_with_zeros(nano):
+    config = replace(nano, qkv_bias=False)
+    torch.manual_seed(2)
+    ours, reference = jiggled(GPTModel(config)).eval(), theirs(config)
+    reference.load_state_dict(to_gpt2(ours.state_dict(), config), strict=False)
+    with torch.no_grad():
+        torch.testing.assert_close(reference(ids(config)).logits, ours(ids(config)), atol=1e-4, rtol=0)
+
+
+def test_greedy_text_is_that_of_transformers_token_for_token(model, nano):
+    from wikigpt.generate import Sampling, generate_ids
+
+    reference = theirs(nano)
+    reference.load_state_dict(to_gpt2(model.state_dict(), nano), strict=False)
+    prompt = ids(nano, batch=1, time=4)
+    expected = reference.generate(prompt, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
+    ours = list(generate_ids(model, prompt[0].tolist(), -1, Sampling(max_gen=12, temperature=0)))
+    assert ours == expected[0, 4:].tolist()
+    assert len(set(ours)) > 2  # a model that says one thing for ever would prove little
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("gpt2_original", 124_439_808),
+        ("gpt2_medium", 354_823_168),
+        ("gpt2_large", 774_030_080),
+        ("gpt2_xl", 1_557_611_200),
+    ],
+)
+def test_the_presets_are_gpt2s_sizes(name, parameters):
+    config = ModelConfig(**MODEL_CONFIGS[name])
+    with torch.device("meta"):
+        model = GPTModel(config)
+    assert sum(p.numel() for p in model.parameters()) == config.n_parameters == parameters
+
+
+def test_the_start_is_gpt2s(nano):
+    torch.manual_seed(3)
+    model = GPTModel(replace(nano, emb_dim=240, n_layers=8))
+    block = model.blocks[0]
+    assert block.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert block.attn.out_proj.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)  # sqrt(2 * 8) = 4
+    assert block.ff.down.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)
+    assert not block.attn.qkv.bias.any() and (block.norm1.weight == 1).all()
+
+
+def test_no_position_sees_what_comes_later(model, nano):
+    inputs = ids(nano)
+    changed = inputs.clone()
+    changed[:, 9] = (changed[:, 9] + 1) % nano.vocab_size
+    with torch.no_grad():
+        before, after = model(inputs), model(changed)
+    assert torch.equal(before[:, :9], after[:, :9])
+    assert not torch.isclose(before[:, 9:], after[:, 9:]).all(-1).any()
+
+
+@pytest.mark.parametrize("steps", [[16], [1] * 16, [5, 1, 1, 6, 3], [1, 15]])
+def test_the_cache_changes_nothing(model, nano, steps):
+    inputs = ids(nano)
+    cache = KVCache(nano, 3, "cpu", torch.float32)
+    with torch.no_grad():
+        pieces = [model(part, cache) for part in inputs.split(steps, dim=1)]
+        torch.testing.assert_close(torch.cat(pieces, dim=1), model(inputs), atol=1e-5, rtol=1e-5)
+    assert cache.length == 16
+
+
+@pytest.mark.parametrize("chunk", [7, 48, 256])
+def test_the_chunked_loss_is_cross_entropy_and_so_are_its_gradients(model, nano, chunk, monkeypatch):
+    monkeypatch.setattr(transformer.ChunkedCrossEntropy, "CHUNK", chunk)
+    inputs, targets = ids(nano), ids(nano, seed=1)
+
+    def gradients(loss):
+        model.zero_grad()
+        loss.backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    plain = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+    chunked = model.loss(inputs, targets)
+    torch.testing.assert_close(chunked, plain)
+    torch.testing.assert_close(model.loss(inputs, targets, reduction="sum"), plain * targets.numel())
+    for ours, reference in zip(gradients(chunked * 3), gradients(plain * 3), strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-6, rtol=1e-4)
+
+
+def test_in_bfloat16_the_chunked_loss_stays_close(model, nano):
+    inputs, targets = ids(nano), ids(nano, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = F.cross_entropy(model(inputs).flatten(0, 1).float(), targets.flatten())
+        torch.testing.assert_close(model.loss(inputs, targets), plain, atol=0.01, rtol=0)
+
+
+def test_any_object_with_the_attributes_will_do_and_torch_alone_is_imported(tmp_path):
+    (tmp_path / "transformer.py").write_text(Path(transformer.__file__).read_text())
+    code = """
+import sys; sys.path.insert(0, sys.argv[1])
+import torch
+from types import SimpleNamespace
+before = set(sys.modules)
+from transformer import GPTModel
+C = SimpleNamespace(vocab_size=9, context_length=4, emb_dim=6, n_heads=2, n_layers=1, drop_rate=0.0, qkv_bias=True)
+assert GPTModel(C)(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 9)
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+assert not new - set(sys.stdlib_module_names) - {"torch", "transformer"}, new
+"""
+    subprocess.run([sys.executable, "-I", "-c", code, str(tmp_path)], check=True)
+
+
+def test_what_cannot_be_is_a_value_error(model, nano):
+    with pytest.raises(ValueError, match="cannot be shared out"):
+        GPTModel(SimpleNamespace(**{**MODEL_CONFIGS["tiny"], "n_heads": 5}))
+    with pytest.raises(ValueError, match="do not fit in a context of 16"):
+        model(ids(nano, time=17))
