@@ -14,8 +14,7 @@ import sys, time, torch
 from wikigpt import hardware
 from wikigpt.config import MODEL_CONFIGS, TRAINING_SETTINGS, ModelConfig, TrainingSettings
 from wikigpt.data.loader import Batch
-from wikigpt.optim import make_optimizer
-from wikigpt.train import training_step
+from wikigpt.optim import make_optimizer, training_step
 from wikigpt.transformer import GPTModel
 
 if sys.argv[1] == "keep":

@@ -8,8 +8,7 @@ import torch
 
 from wikigpt.config import TrainingSettings
 from wikigpt.data.loader import Batch
-from wikigpt.optim import learning_rate_at, make_optimizer
-from wikigpt.train import training_step
+from wikigpt.optim import learning_rate_at, make_optimizer, training_step
 from wikigpt.transformer import GPTModel
 
 SETTINGS = TrainingSettings(

@@ -187,6 +187,11 @@ class TrainingSettings:
         known = ", ".join(SCHEDULES)
         _require(self.schedule in SCHEDULES, f"There is no schedule {self.schedule!r}.", f"Take one of {known}.")
 
+    @property
+    def windows_per_step(self) -> int:
+        """Windows whose gradients make one optimiser step: the global batch."""
+        return self.batch_size * self.gradient_accumulation_steps
+
 
 @dataclass(frozen=True)
 class RunConfig:

@@ -1,4 +1,4 @@
-"""How weights move: which of them decay, how far a step goes, and when.
+"""How weights move: which of them decay, how far a step goes, when, and the step itself.
 
 Source: Loshchilov & Hutter 2019 (AdamW); Hu et al. 2024, "MiniCPM" (warm-up, stable, decay).
 """
@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 from wikigpt.config import TrainingSettings
+from wikigpt.data.loader import Batch
+from wikigpt.hardware import Machine
+from wikigpt.transformer import GPTModel
 
 COSINE_FLOOR = 0.1  # of the highest rate, where a cosine ends
 WSD_DECAY = 0.2  # of all steps, over which wsd falls to zero
@@ -35,3 +38,28 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainingSettings) ->
     if settings.schedule == "wsd":
         return peak * min(1.0, (total_steps - step) / max(1.0, WSD_DECAY * total_steps))
     return peak
+
+
+def training_step(
+    model: GPTModel,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    batch: Batch,
+    training: TrainingSettings,
+    machine: Machine,
+) -> tuple[float, float]:
+    """One optimiser step on a global batch, cut into equal parts whose gradients add up to that of the whole. Returns
+    the mean loss in nats per token and the length of the gradient before clipping."""
+    loss = torch.zeros((), device=machine.device)
+    for part in batch.split(training.gradient_accumulation_steps):
+        part = part.to(machine.device)
+        with machine.autocast():
+            part_loss = model.loss(part.inputs_BT, part.targets_BT) / training.gradient_accumulation_steps
+        scaler.scale(part_loss).backward()
+        loss += part_loss.detach()
+    scaler.unscale_(optimizer)
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm or float("inf"))
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item(), grad_norm.item()

@@ -14,7 +14,7 @@ import tyro
 from loguru import logger
 
 from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, from_preset
-from wikigpt.errors import ConfigError
+from wikigpt.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from wikigpt.data.shards import DataFolder
@@ -129,7 +129,9 @@ class Train:
     def __call__(self, settings: Settings) -> int:
         from wikigpt import hardware
         from wikigpt.data.shards import find_data
-        from wikigpt.train import Request, check_same_run, settle, train
+        from wikigpt.plan import Request, check_same_run, settle
+        from wikigpt.runs import read_run
+        from wikigpt.train import train
 
         hardware.keep_freed_memory()
         data = find_data(settings.DATAFOLDER, self.data)
@@ -148,8 +150,13 @@ class Train:
         config = settle(request, settings.MODEL_CONFIGS, settings.TRAINING_SETTINGS, data, machine, old)
         if old is not None:
             check_same_run(old, config, folder)
-        elif folder.exists():
+            if read_run(folder).finished:
+                logger.info(f"finished already: {folder}; --fresh starts over")
+                return 0
+        elif (folder / "run.json").exists():
             shutil.rmtree(folder)
+        elif folder.exists():
+            raise RunError(f"{folder} is there and is no run.", "Move it away, or give another name with --run.")
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(data.path / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
         config.save(folder / "run.json")
@@ -172,7 +179,7 @@ class Train:
     def _hours(self, device: str, data: "DataFolder") -> float | None:
         """The hours asked for; one where nothing was said about the length and an epoch would take days."""
         tokens = data.manifest["splits"]["train"]["tokens"]
-        silent = self.hours is None and self.max_steps is None and self.training.num_epochs is None
+        silent = self.hours is None and self.max_steps is None and "num_epochs" not in _given(self.training)
         if silent and self.training_setting is None and device == "cpu" and tokens > 20e6:
             logger.info(
                 "length: one hour (an epoch would take a CPU days); --hours, --num_epochs or --max_steps is another"

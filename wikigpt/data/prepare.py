@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wikigpt.config import ModelConfig
 from wikigpt.data.article import SALT, SPLITS, Article, document, repaired, split_key, split_of
 from wikigpt.data.filters import Filter
-from wikigpt.data.shards import DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
+from wikigpt.data.shards import MANIFEST, DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
 from wikigpt.data.sources import Source
 from wikigpt.errors import ConfigError, DataError
 from wikigpt.tokenizer import Tokenizer, gpt2, train_bpe
@@ -56,6 +56,8 @@ def prepare(source: Source, settings: PrepareSettings, folder: Path, workers: in
     Raises DataError where another one is there (unless `fresh`), or where the source has nothing to train on.
     """
     asked = _asked(source, settings)
+    if folder.exists() and not (folder / MANIFEST).exists():
+        raise DataError(f"{folder} is there and is no data folder.", "Move it away, or give another name with --name.")
     if folder.exists() and not fresh:
         return _existing(folder, asked)
     partial = folder.with_name(folder.name + ".partial")
@@ -80,9 +82,14 @@ def prepare(source: Source, settings: PrepareSettings, folder: Path, workers: in
     shutil.rmtree(clean)
     splits = {s: {k: counts[f"{s} {k}"] for k in ("articles", "tokens", "bytes")} for s in SPLITS}
     write_manifest(partial, {**asked, **_made(tokenizer), "splits": splits, "dropped": dict(sorted(dropped.items()))})
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    if folder.exists():  # never without a whole folder: the old one goes last
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old)
+    else:
+        partial.rename(folder)
     return DataFolder(folder)
 
 
