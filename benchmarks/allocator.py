@@ -21,7 +21,7 @@ if sys.argv[1] == "keep":
     hardware.keep_freed_memory()
 machine = hardware.detect("cpu")
 model = GPTModel(ModelConfig(**MODEL_CONFIGS[sys.argv[2]]))
-settings = TrainingSettings(**TRAINING_SETTINGS["cpu"])
+settings = TrainingSettings(**TRAINING_SETTINGS["small_models"])
 optimizer, scaler = make_optimizer(model, settings), torch.amp.GradScaler("cpu", enabled=False)
 tokens = torch.randint(model.config.vocab_size, (settings.batch_size, model.config.context_length + 1))
 times = []

@@ -36,7 +36,9 @@ def test_the_demo_beats_the_bigram_by_a_twentieth_of_a_bit(tmp_path):
     subprocess.run([sys.executable, "-m", "wikigpt", "prepare", "--name", "sample-en"], cwd=tmp_path, check=True)
     margins = []
     for seed in range(3):
-        command = f"train --model_config tiny --training_setting cpu --max_steps {STEPS} --seed {seed} --run s{seed}"
+        command = (
+            f"train --model_config tiny --training_setting small_models --max_steps {STEPS} --seed {seed} --run s{seed}"
+        )
         subprocess.run([sys.executable, "-m", "wikigpt", *command.split()], cwd=tmp_path, check=True)
         rows = [
             json.loads(line) for line in (tmp_path / "models" / f"s{seed}" / "metrics.jsonl").read_text().splitlines()

@@ -36,7 +36,8 @@ def train(data, tmp_path, monkeypatch):
 
     def run(flags):
         return main(
-            ["train", *f"--model_config tiny --training_setting cpu {SHAPE} {LENGTH} {flags}".split()], settings
+            ["train", *f"--model_config tiny --training_setting small_models {SHAPE} {LENGTH} {flags}".split()],
+            settings,
         )
 
     return run
@@ -133,7 +134,7 @@ def test_a_damaged_checkpoint_is_passed_over(train, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_saves_and_the_same_command_continues(data, tmp_path, number):
     (tmp_path / "dataset").symlink_to(data.path.parent)
-    flags = "--model_config tiny --training_setting cpu --batch_size 8 --max_steps 400 --eval_every 400"
+    flags = "--model_config tiny --training_setting small_models --batch_size 8 --max_steps 400 --eval_every 400"
     command = f"-m wikigpt train {flags} {SHAPE}".split()
     process = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     run = tmp_path / "models" / "es-tiny"
@@ -213,7 +214,7 @@ def test_the_machine_is_asked_what_it_can():
 
 def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch():
     gpt2 = defaults.ModelConfig(**defaults.MODEL_CONFIGS["gpt2_original"])
-    settings = defaults.TrainingSettings(**defaults.TRAINING_SETTINGS["gpu"])
+    settings = defaults.TrainingSettings(**defaults.TRAINING_SETTINGS["large_models"])
     assert choose_presets("cuda", 80 * 2**30, 10**9)[0] == "gpt2_original"
     assert choose_presets("cuda", 80 * 2**30, 10**6)[0] == choose_presets("cuda", 4 * 2**30, 10**9)[0] == "small"
     assert choose_presets("cpu", 24 * 2**30, 10**9)[0] == "tiny"

@@ -83,9 +83,9 @@ def load_checkpoint(
     if scaler_state := _state(checkpoint)["scaler"]:
         scaler.load_state_dict(scaler_state)
     torch.set_rng_state(tensors["random/cpu"])
-    if device == "cuda":
+    if device == "cuda" and "random/cuda" in tensors:  # not there where the run began on another device
         torch.cuda.set_rng_state(tensors["random/cuda"])
-    elif device == "mps":
+    elif device == "mps" and "random/mps" in tensors:
         torch.mps.set_rng_state(tensors["random/mps"])
     return step
 

@@ -1,5 +1,6 @@
 """The front desk: flags become dataclasses (tyro), our errors become one line with a fix, and logging is set up here."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,16 @@ def main(arguments: Sequence[str], settings: ModuleType | SimpleNamespace = defa
     0, or 2 for a mistake of the user, 130 after Ctrl-C, 141 where the reader of our output went away."""
     logger.remove()
     # Through sys.stderr as it is at that moment: the live view of training puts itself in its place.
-    logger.add(lambda line: print(line, end="", file=sys.stderr), format="<level>{message}</level>", colorize=_colour())
+    logger.add(
+        lambda line: print(line, end="", file=sys.stderr),
+        format="<level>{message}</level>",
+        colorize=_colour(),
+        level="INFO",
+    )
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # what a terminal cannot show, or half a character, is no reason to fail
+        sys.stdout.reconfigure(errors="replace")
     if list(arguments) == ["--version"]:
         print(f"wikigpt {wikigpt.__version__}")
         return 0

@@ -97,18 +97,8 @@ TRAINING_SETTINGS: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 1,
         "max_grad_norm": 1.0,
     },
-    # Half a million tokens a step, as GPT-3's small models were trained (Brown et al. 2020, table 2.1).
-    "gpu": {
-        "learning_rate": 6e-4,
-        "num_epochs": 1,
-        "batch_size": 16,
-        "weight_decay": 0.1,
-        "warmup_steps": 700,
-        "gradient_accumulation_steps": 32,
-        "max_grad_norm": 1.0,
-    },
-    # For `tiny` and `small` on a CPU, from the grid in benchmarks/records.md.
-    "cpu": {
+    # For models below 30 million parameters, from the grid in benchmarks/records.md.
+    "small_models": {
         "learning_rate": 4e-3,
         "num_epochs": 3,
         "batch_size": 16,
@@ -117,6 +107,16 @@ TRAINING_SETTINGS: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 1,
         "max_grad_norm": 1.0,
         "schedule": "wsd",
+    },
+    # Half a million tokens a step, as GPT-3's small models were trained (Brown et al. 2020, table 2.1).
+    "large_models": {
+        "learning_rate": 6e-4,
+        "num_epochs": 1,
+        "batch_size": 16,
+        "weight_decay": 0.1,
+        "warmup_steps": 700,
+        "gradient_accumulation_steps": 32,
+        "max_grad_norm": 1.0,
     },
 }
 
@@ -204,7 +204,7 @@ class RunConfig:
     data: str  # path of the data folder
     data_hash: str  # SHA-256 of its manifest
     total_steps: int
-    length: str  # where total_steps comes from, in words: "3 epochs", "0.05 hours at 0.15 s a step"
+    length: str  # where total_steps comes from, in words: "3 epochs", "0.05 hours", "500 steps"
     seed: int
     eval_every: int
     eval_tokens: int  # of the validation split, from its beginning, at every evaluation but the last

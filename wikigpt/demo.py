@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from wikigpt.data.shards import MANIFEST, DataFolder
 from wikigpt.verbs import Evaluate, Generate, Prepare, Settings, Train
 
 TITLES = {"en": "Moon cheese", "es": "Queso de luna", "fr": "Fromage de lune"}
@@ -22,23 +23,45 @@ class Demo:
     """of training"""
 
     def __call__(self, settings: Settings) -> int:
-        data, run = f"sample-{self.wiki}", f"sample-{self.wiki}-tiny"
-        title = TITLES.get(self.wiki, TITLES["en"])
-        self._say("1. Prepare: Wikipedia's most vital articles become tokens")
-        Prepare(wiki=self.wiki, name=data)(settings)
-        self._say(f"2. Train: a small GPT for {self.hours * 60:g} minutes")
+        data, run = self._data_name(settings), f"{self.wiki}-demo"
+        title = TITLES.get(self.wiki, "")
+        steps = (
+            ("1. Prepare: Wikipedia's most vital articles become tokens", Prepare(wiki=self.wiki, name=data)),
+            (
+                f"2. Train: a small GPT for {self.hours * 60:g} minutes",
+                Train(data=data, run=run, model_config="tiny", training_setting="small_models", hours=self.hours),
+            ),
+            ("3. Evaluate: on articles that it has never seen", Evaluate(run=run, split="test")),
+            (
+                f"4. Generate: an article called {title!r}",
+                Generate(run=run, title=title, top_k=50, seed=1, stream=True),
+            ),
+        )
+        for heading, verb in steps:
+            _say(heading)
+            if code := verb(settings):
+                return code
         folder = Path(settings.MODEL_DIR) / run
-        Train(data=data, run=run, model_config="tiny", training_setting="cpu", hours=self.hours)(settings)
-        self._say("3. Evaluate: on articles that it has never seen")
-        Evaluate(run=run, split="test")(settings)
-        self._say(f"4. Generate: an article called {title!r}")
-        Generate(run=run, title=title, top_k=50, max_gen=150, seed=1, stream=True)(settings)
-        self._say(f"Done. Curves: {folder / 'loss.png'}. Samples from step 0 on: {folder / 'samples.md'}. Go on with:")
-        wikigpt = shlex.quote(sys.argv[0])
-        print(f"  {wikigpt} generate --run {run} --title {shlex.quote(title)} --num_samples 3")
-        print(f"  {wikigpt} evaluate --run {run}")
-        print(f"  {wikigpt} train --data {data} --model_config small --training_setting cpu --hours 0.5", flush=True)
+        _say(f"Done. Curves: {folder / 'loss.png'}. Samples from step 0 on: {folder / 'samples.md'}. Go on with:")
+        print(f"  {own_command()} generate --run {run} --title {shlex.quote(title)} --num_samples 3")
+        print(f"  {own_command()} evaluate --run {run}")
+        print(f"  {own_command()} train --data {data} --model_config small --hours 0.5", flush=True)
         return 0
 
-    def _say(self, text: str) -> None:
-        logger.opt(colors=True).info("\n<bold>{}</bold>", text)
+    def _data_name(self, settings: Settings) -> str:
+        """The language code, as `wikigpt prepare` has it, unless that folder holds more than the sample."""
+        folder = Path(settings.DATAFOLDER) / self.wiki
+        if (folder / MANIFEST).exists() and DataFolder(folder).manifest["source"]["name"] != "sample":
+            return f"{self.wiki}-sample"
+        return self.wiki
+
+
+def own_command() -> str:
+    """How this program was called, to be typed again in the same shell."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m wikigpt"
+    return shlex.quote(sys.argv[0])
+
+
+def _say(text: str) -> None:
+    logger.opt(colors=True).info("\n<bold>{}</bold>", text)

@@ -117,8 +117,8 @@ def bigram_score(data: DataFolder, split: str, token_bytes: np.ndarray, max_toke
 def words(score: Score, bigram: Score) -> str:
     """A score beside the bigram's in one line."""
     return (
-        f"loss {score.loss:.3f}, perplexity {score.perplexity:.1f}, {score.bits_per_byte:.3f} bits per byte over all "
-        f"{score.tokens:,} tokens of the split (Kneser-Ney bigram: {bigram.bits_per_byte:.3f})"
+        f"loss {score.loss:.3f}, perplexity {score.perplexity:.1f}, {score.bits_per_byte:.3f} bits per byte over "
+        f"{score.tokens:,} tokens (Kneser-Ney bigram: {bigram.bits_per_byte:.3f})"
     )
 
 

@@ -6,7 +6,6 @@ prompt ──> ids ──> [ model ──> logits ──> temperature ──> to
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ def load_model(run: Run, device: str) -> tuple[GPTModel, Tokenizer]:
         raise RunError(f"The run {run.name} has no checkpoint yet.", "Continue it with: wikigpt train")
     model = GPTModel(run.config.model)
     load_weights(checkpoint, model)
-    return model.to(device).eval(), tokenizers.load(Path(run.path) / "tokenizer")
+    return model.to(device).eval(), tokenizers.load(run.path / "tokenizer")
 
 
 def with_temperature(logits_V: Tensor, temperature: float) -> Tensor:
@@ -123,13 +122,24 @@ def generate_ids(
         yield token
 
 
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Ids of a prompt as they would stand inside a longer text. At the end of a text GPT-2's pattern takes all white space
+    as one piece, which "# Title\n\n" before an article never is: so a letter follows while it is encoded. An empty prompt
+    is the end of a text before."""
+    if not prompt:
+        return [tokenizer.end_of_text]
+    if prompt.endswith("\n"):
+        return tokenizer.encode(prompt + "A").tolist()[:-1]
+    return tokenizer.encode(prompt).tolist()
+
+
 def generate_text(
     model: GPTModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling, use_cache: bool = True
 ) -> Iterator[str]:
     """Pieces of text after a prompt. A character that is spread over several tokens comes when it is whole; an empty
     prompt begins a new document."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    ids = tokenizer.encode(prompt).tolist() or [tokenizer.end_of_text]
+    ids = prompt_ids(tokenizer, prompt)
     for token in generate_ids(model, ids, tokenizer.end_of_text, sampling, use_cache):
         if piece := decoder.decode(tokenizer.decode_bytes([token])):
             yield piece

@@ -3,7 +3,10 @@
 import ctypes
 import os
 import platform
+import re
+import shlex
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 
@@ -53,6 +56,8 @@ def detect(device: str, dtype: str | None = None, threads: int | None = None) ->
         raise ConfigError(f"There is no dtype {dtype!r}.", f"Take one of {', '.join(DTYPES)}.")
     if device == "cpu" and dtype == "float16":
         raise ConfigError("float16 does not train on a CPU.", "Take --dtype bfloat16 or float32.")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}.", "Give 1 or more.")
     threads = threads or physical_cores()
     torch.set_num_threads(threads)
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
@@ -91,7 +96,8 @@ def choose_device(asked: str | None) -> str:
     if asked is not None and asked not in found:
         raise ConfigError(f"There is no device {asked!r} here.", f"This machine has: {', '.join(found)}.")
     if asked is None and found[0] != "cuda" and shutil.which("nvidia-smi") and torch.version.cuda is None:
-        command = f"python -m pip install --force-reinstall torch=={torch.__version__.split('+')[0]}"
+        pip, version = f"{shlex.quote(sys.executable)} -m pip", torch.__version__.split("+")[0]
+        command = f"{pip} uninstall -y torch && {pip} install torch=={version}"
         logger.warning(f"There is an NVIDIA card here, but this torch is a CPU build. To use the card: {command}")
     return asked or found[0]
 
@@ -110,7 +116,7 @@ def physical_cores() -> int:
 
 
 def _datasheet(name: str) -> float:
-    fits = [card for card in DATASHEET if card in name]
+    fits = [card for card in DATASHEET if re.search(rf"\b{card}\b", name)]
     return DATASHEET[max(fits, key=len)] * 1e12 if fits else 0.0
 
 
@@ -137,7 +143,7 @@ def synchronize(device: str) -> None:
 
 
 def used_memory(device: str) -> int:
-    """Bytes in use now: of the process on a CPU, of the card's allocator elsewhere."""
+    """Bytes in use: of the process now on a CPU, the most so far of the allocator on an NVIDIA card."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     if device == "mps":

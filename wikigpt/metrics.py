@@ -5,12 +5,12 @@
 
 A row is one JSON object. Every field of these three kinds is a contract with whatever reads a run folder:
 
-    kind "train"       step (the one just finished, from 1), tokens, flops (both since the start of the run), seconds
-                       (since the process began), loss (nats per token), learning_rate, grad_norm (before clipping),
-                       tokens_per_second, mfu (0 to 1), memory (bytes), data_seconds (lost waiting for this batch)
+    kind "train"       step (the one just finished, from 1), tokens, flops, seconds (these three since the start of the
+                       run, seconds in steps only), loss (nats per token), learning_rate, grad_norm (before clipping),
+                       data_seconds (lost waiting for this batch), tokens_per_second, mfu (0 to 1), memory (bytes)
     kind "validation"  step, tokens, part (which tokens of the split), loss, perplexity, bits_per_byte, scored_tokens,
-                       scored_bytes
-    kind "final"       the same over all of the split, and bigram_bits_per_byte
+                       scored_bytes, bigram_bits_per_byte (on the same tokens)
+    kind "final"       the same over all of the split
 
 After a crash a resumed run writes some steps again: of several rows for one step the last one counts.
 """
@@ -37,8 +37,8 @@ class MetricsLog:
         if torn:  # a row cut off by a kill: end its line, so that it spoils no other
             self._file.write("\n")
 
-    def write(self, kind: str, **row: float | str) -> None:
-        self._file.write(json.dumps({"kind": kind, **row}) + "\n")
+    def write(self, kind: str, **row: float | str | None) -> None:
+        self._file.write(json.dumps({"kind": kind, **row}, allow_nan=False) + "\n")
 
     def close(self) -> None:
         self._file.close()
@@ -58,7 +58,7 @@ def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
     return [rows[step] for step in sorted(rows)]
 
 
-def plot_loss(run: Path, title: str, bigram_bits_per_byte: float | None = None) -> Path:
+def plot_loss(run: Path, title: str) -> Path:
     """Draws loss.png: training and validation loss, bits per byte beside the bigram's, and the learning rate."""
     import matplotlib
 
@@ -81,9 +81,9 @@ def plot_loss(run: Path, title: str, bigram_bits_per_byte: float | None = None) 
     bits.plot(
         seen, [row["bits_per_byte"] for row in validation], "o-", color="#d1495b", markersize=3, label="validation"
     )
-    if bigram_bits_per_byte is not None:
-        label = f"Kneser-Ney bigram {bigram_bits_per_byte:.2f}"
-        bits.axhline(bigram_bits_per_byte, color="#666666", linestyle="--", label=label)
+    if validation:
+        bigram = validation[-1]["bigram_bits_per_byte"]
+        bits.axhline(bigram, color="#666666", linestyle="--", label=f"Kneser-Ney bigram {bigram:.2f}")
     bits.set(xlabel="million tokens", ylabel="bits per byte")
     bits.legend()
     for axes in (loss, bits):
@@ -116,7 +116,6 @@ class LiveView:
         )  # fmt: skip
         self.task = self.progress.add_task("training", total=total_steps, completed=start_step, left="")
         self.validation = ""
-        self.left = ""
         self._live = Live(self.progress, console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
@@ -130,14 +129,14 @@ class LiveView:
 
     def train(self, row: dict[str, Any], seconds_per_step: float) -> None:
         """Shows a training row; `seconds_per_step` includes evaluation, sampling and saving."""
-        self.left = f"{_duration((self.total_steps - row['step']) * seconds_per_step)} left"
+        left = f"{_duration((self.total_steps - row['step']) * seconds_per_step)} left"
         if not self.console.is_terminal:
             if row["step"] in (1, self.total_steps) or row["step"] % max(1, self.total_steps // 20) == 0:
                 self.console.print(
-                    f"step {row['step']:,}/{self.total_steps:,}  {self._words(row)}  {self.left}", soft_wrap=True
+                    f"step {row['step']:,}/{self.total_steps:,}  {self._words(row)}  {left}", soft_wrap=True
                 )
             return
-        self.progress.update(self.task, completed=row["step"], left=self.left)
+        self.progress.update(self.task, completed=row["step"], left=left)
         table = Table.grid(padding=(0, 2))
         table.add_row(*self._words(row).split("  "))
         self._live.update(Group(self.progress, table))

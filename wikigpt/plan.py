@@ -4,12 +4,14 @@ flags and presets ──> settle() ──> RunConfig (run.json)
 """
 
 import math
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from loguru import logger
 
@@ -18,6 +20,8 @@ from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, differences
 from wikigpt.data.loader import TrainingBatches
 from wikigpt.data.shards import DataFolder
 from wikigpt.errors import ConfigError, RunError
+from wikigpt.evaluate import evaluate_split
+from wikigpt.generate import Sampling, generate_ids
 from wikigpt.hardware import Machine, synchronize
 from wikigpt.optim import make_optimizer, training_step
 from wikigpt.transformer import GPTModel
@@ -44,16 +48,28 @@ def training_memory(config: ModelConfig, batch_size: int) -> float:
     return 16.0 * config.n_parameters + activations
 
 
-def choose_presets(device: str, memory: int, training_tokens: int) -> tuple[str, str, str]:
-    """Presets of model and training for a machine and its data, and why."""
+def choose_model(device: str, memory: int, training_tokens: int) -> tuple[str, str]:
+    """The model preset that suits a machine and its data, and why."""
     gigabytes = f"{memory / 2**30:.0f} GiB"
     if device == "cpu":
-        return "tiny", "cpu", "a CPU trains it in minutes"
-    if training_tokens < 100e6:
-        return "small", "cpu", f"{training_tokens / 1e6:.1f} million tokens are too few for a larger one"
+        return "tiny", "a CPU trains it in minutes"
+    if training_tokens < MUCH_TEXT:
+        return "small", f"{training_tokens / 1e6:.1f} million tokens are too few for a larger one"
     if memory < 7 * 2**30:
-        return "small", "cpu", f"{gigabytes} are too little for GPT-2"
-    return "gpt2_original", "gpu", f"{gigabytes} hold GPT-2 with 124 million parameters"
+        return "small", f"{gigabytes} are too little for GPT-2"
+    return "gpt2_original", f"{gigabytes} hold GPT-2 with 124 million parameters"
+
+
+def choose_training(model: ModelConfig, device: str, training_tokens: int) -> tuple[str, str]:
+    """The training preset that suits a model, its machine and its data, and why."""
+    if model.n_parameters < 30e6:
+        return "small_models", "the model has less than 30 million parameters"
+    if device == "cpu" or training_tokens < MUCH_TEXT:
+        return "fast", "half a million tokens a step are too many for a CPU or so little text"
+    return "large_models", "the model has 30 million parameters or more"
+
+
+MUCH_TEXT = 100e6  # tokens
 
 
 def fitting_batch(config: ModelConfig, settings: TrainingSettings, memory: int) -> TrainingSettings:
@@ -94,16 +110,20 @@ def settle(
 ) -> RunConfig:
     """Turns a request into settings. `old` is the run.json that is there already: the length of a run is settled once.
     Raises ConfigError for settings that cannot be."""
+    _check_numbers(request)
     changes = _with_vocabulary(request, model_configs, data)
     model = from_preset(ModelConfig, model_configs, request.model_config, changes)
     training = from_preset(TrainingSettings, training_settings, request.training_setting, request.training_changes)
-    if old is not None and old.training.windows_per_step == training.windows_per_step:
+    sized = "batch_size" in request.training_changes
+    if old is not None and old.training.windows_per_step == training.windows_per_step and not sized:
         # Begun in these parts, perhaps on a smaller machine: the step is the same.
         batch_size, accumulation = old.training.batch_size, old.training.gradient_accumulation_steps
         training = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
-    elif "batch_size" not in request.training_changes:
+    elif not sized:
         training = fitting_batch(model, training, machine.memory)
-    total_steps, length = _length(request, model, training, data, machine, old)
+    chosen = old.eval_tokens if old is not None else 20_480 if machine.device == "cpu" else 524_288
+    eval_tokens = request.eval_tokens or chosen
+    total_steps, length = _length(request, model, training, data, machine, old, eval_tokens)
     eval_every = request.eval_every or min(1000, max(1, total_steps // 20))
     return RunConfig(
         model_config=request.model_config,
@@ -116,7 +136,7 @@ def settle(
         length=length,
         seed=request.seed,
         eval_every=eval_every,
-        eval_tokens=request.eval_tokens or (20_480 if machine.device == "cpu" else 524_288),
+        eval_tokens=eval_tokens,
         save_every=request.save_every or eval_every,
         device=machine.device,
         dtype=machine.dtype,
@@ -140,6 +160,23 @@ def _with_vocabulary(request: Request, model_configs: Presets, data: DataFolder)
     return {**request.model_changes, "vocab_size": data.vocab_size}
 
 
+def _check_numbers(request: Request) -> None:
+    """Raises ConfigError for a number that cannot be, or two lengths at once."""
+    for name in ("max_steps", "hours", "eval_every", "eval_tokens", "save_every"):
+        value = getattr(request, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{name} is {value}.", "Give a number above 0.")
+    if request.seed < 0:
+        raise ConfigError(f"seed is {request.seed}.", "Give 0 or more.")
+    lengths = {
+        "max_steps": request.max_steps,
+        "hours": request.hours,
+        "num_epochs": request.training_changes.get("num_epochs"),
+    }
+    if len(given := [f"--{name}" for name, value in lengths.items() if value is not None]) > 1:
+        raise ConfigError(f"{' and '.join(given)} were given together.", "Give one of them.")
+
+
 def _length(
     request: Request,
     model: ModelConfig,
@@ -147,13 +184,9 @@ def _length(
     data: DataFolder,
     machine: Machine,
     old: RunConfig | None,
+    eval_tokens: int,
 ) -> tuple[int, str]:
     """Optimiser steps and, in words, what they come from."""
-    if request.max_steps is not None and request.hours is not None:
-        raise ConfigError("--max_steps and --hours were both given.", "Give one of them.")
-    for name, value in (("max_steps", request.max_steps), ("hours", request.hours)):
-        if value is not None and value <= 0:
-            raise ConfigError(f"{name} is {value}.", "Give a number above 0.")
     batches = TrainingBatches(data, model.context_length, training.windows_per_step, request.seed)
     if request.max_steps is not None:
         return request.max_steps, f"{request.max_steps:,} steps"
@@ -162,18 +195,21 @@ def _length(
         return old.total_steps, length
     if request.hours is None:
         return max(1, math.ceil(training.num_epochs * batches.windows / training.windows_per_step)), length
-    seconds = _seconds_per_step(model, training, batches, machine)
-    logger.info(f"one step takes {seconds:.3f} s here; --hours {request.hours:g} is timed once and then fixed")
-    return max(1, int(request.hours * 3600 * TRAINING_SHARE / seconds)), length
+    step, pauses = _timing(model, training, batches, data, machine, eval_tokens)
+    logger.info(f"a step takes {step:.3f} s here; --hours {request.hours:g} is timed this once and then fixed")
+    return max(1, int(max(request.hours * 3600 - pauses, request.hours * 1800) / step)), length
 
 
-TRAINING_SHARE = 0.93  # of the time given with --hours; the rest is for evaluation, samples and checkpoints
-
-
-def _seconds_per_step(
-    model: ModelConfig, training: TrainingSettings, batches: TrainingBatches, machine: Machine
-) -> float:
-    """Median of a few seconds of steps on a model that is thrown away."""
+def _timing(
+    model: ModelConfig,
+    training: TrainingSettings,
+    batches: TrainingBatches,
+    data: DataFolder,
+    machine: Machine,
+    eval_tokens: int,
+) -> tuple[float, float]:
+    """Seconds of a step (median of a few seconds of them), and of all evaluations and samples of a run, measured on a
+    model that is thrown away."""
     trial = GPTModel(model).to(machine.device)
     optimizer, scaler = make_optimizer(trial, training), torch.amp.GradScaler(machine.device, enabled=False)
     times: list[float] = []
@@ -182,13 +218,21 @@ def _seconds_per_step(
         training_step(trial, optimizer, scaler, batches[len(times)], training, machine)
         synchronize(machine.device)
         times.append(time.perf_counter() - start)
-    return sorted(times[1:])[len(times) // 2 - 1]
+    start = time.perf_counter()
+    evaluate_split(trial, data, "validation", np.ones(model.vocab_size, np.int64), machine, eval_tokens)
+    evaluated = time.perf_counter()
+    trial.eval()
+    sum(1 for _ in generate_ids(trial, [0], -1, Sampling(max_gen=60)))
+    evaluation, sample = evaluated - start, 5 * (time.perf_counter() - evaluated)
+    return statistics.median(
+        times[1:]
+    ), 22 * evaluation + 14 * sample  # 20 evaluations; samples at 0, 1, 2, 4, ..., 4,096
 
 
 def check_same_run(old: RunConfig, new: RunConfig, run: Path) -> None:
     """Raises RunError naming every setting in which a run that is to be continued differs. Another device, precision or
     version may continue it, and is said."""
-    free = ("device:", "dtype:", "threads:", "torch_version:", "wikigpt_version:")
+    free = ("data:", "device:", "dtype:", "threads:", "torch_version:", "wikigpt_version:")
     changed = differences(old, new)
     for change in changed:
         if change.startswith(free):

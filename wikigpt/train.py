@@ -23,7 +23,7 @@ from wikigpt.data.article import prompt
 from wikigpt.data.loader import TrainingBatches
 from wikigpt.data.shards import DataFolder
 from wikigpt.errors import RunError
-from wikigpt.evaluate import bigram_score, evaluate_split, words
+from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
 from wikigpt.generate import Sampling, generate_text
 from wikigpt.hardware import Machine, synchronize, used_memory
 from wikigpt.metrics import LiveView, MetricsLog, plot_loss, read_metrics
@@ -66,9 +66,12 @@ def train(config: RunConfig, data: DataFolder, run: Path, machine: Machine) -> b
                 group["lr"] = learning_rate
             loss, grad_norm = training_step(model, optimizer, scaler, batch, training, machine)
             synchronize(machine.device)
-            if not math.isfinite(loss):
-                fix = "Lower --learning_rate, or take --dtype float32; the newest checkpoint is from before."
-                raise RunError(f"The loss is {loss} at step {step + 1}.", fix)
+            broken_gradient = (
+                not math.isfinite(grad_norm) and not scaler.is_enabled()
+            )  # a scaler passes over such steps
+            if not math.isfinite(loss) or broken_gradient:
+                fix = "Start over with a lower --learning_rate, or --dtype float32, and --fresh."
+                raise RunError(f"The loss is {loss} and its gradient {grad_norm} at step {step + 1}.", fix)
             step += 1
             seconds = time.perf_counter() - start
             report.step(
@@ -86,6 +89,7 @@ class Report:
         self.tokenizer: Tokenizer = tokenizers.load(run / "tokenizer")
         self.token_bytes = self.tokenizer.token_bytes
         self.titles = sample_titles(data)
+        self.bigram = bigram_score(data, "validation", self.token_bytes, config.eval_tokens)
         self.log = MetricsLog(run)
         self.view = LiveView(config.total_steps, step)
         self.first, self.began = step, time.perf_counter()
@@ -94,7 +98,8 @@ class Report:
         self.flops = flops_per_token(config.model)
 
     def step(self, step: int, seconds: float, **figures: float) -> None:
-        """Writes and shows a training row: what the loop measured, and what follows from it."""
+        """Writes and shows a training row: what the loop measured, and what follows from it. What is no number (the
+        gradient of a step that a scaler passed over) becomes null."""
         self.seconds += seconds
         tokens = self._tokens(1)
         row = {
@@ -102,7 +107,7 @@ class Report:
             "tokens": self._tokens(step),
             "flops": self._tokens(step) * self.flops,
             "seconds": self.seconds,
-            **figures,
+            **{name: value if math.isfinite(value) else None for name, value in figures.items()},
             "tokens_per_second": tokens / seconds,
             "mfu": tokens * self.flops / seconds / self.machine.peak_flops,
             "memory": used_memory(self.machine.device),
@@ -112,13 +117,10 @@ class Report:
 
     def validate(self, model: GPTModel, step: int) -> None:
         score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, self.config.eval_tokens)
-        row = (
-            {"step": step, "tokens": self._tokens(step)}
-            | {"part": f"validation, first {score.tokens:,} tokens"}
-            | score.row()
-        )
+        row = self._score_row(step, f"validation, first {score.tokens:,} tokens", score, self.bigram)
         self.log.write("validation", **row)
         self.view.validated(row)
+        logger.debug(f"step {step:,}: validation {words(score, self.bigram)}")
 
     def sample(self, model: GPTModel, step: int) -> None:
         """Appends an article for each of the five titles to samples.md."""
@@ -131,22 +133,19 @@ class Report:
         model.train()
 
     def finish(self, model: GPTModel, step: int) -> bool:
-        """Figures over the whole validation split beside the bigram's, and the plot."""
-        bigram = None
+        """Draws the plot; at the end also scores the whole validation split. Returns whether this was the end."""
         if finished := step == self.config.total_steps:
             score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine)
             bigram = bigram_score(self.data, "validation", self.token_bytes)
-            row = (
-                {"step": step, "tokens": self._tokens(step)}
-                | {"part": f"validation, all {score.tokens:,} tokens"}
-                | score.row()
-            )
-            self.log.write("final", **row, bigram_bits_per_byte=bigram.bits_per_byte)
-            logger.info(words(score, bigram))
+            self.log.write("final", **self._score_row(step, f"validation, all {score.tokens:,} tokens", score, bigram))
+            logger.info(f"validation: {words(score, bigram)}")
         self.log.close()
-        title = f"{self.run.name}: {self.config.model.n_parameters / 1e6:.1f} million parameters"
-        plot_loss(self.run, title, bigram.bits_per_byte if bigram else None)
+        plot_loss(self.run, f"{self.run.name}: {self.config.model.n_parameters / 1e6:.1f} million parameters")
         return finished
+
+    def _score_row(self, step: int, part: str, score: Score, bigram: Score) -> dict[str, float | str]:
+        row: dict[str, float | str] = {"step": step, "tokens": self._tokens(step), "part": part}
+        return row | score.row() | {"bigram_bits_per_byte": bigram.bits_per_byte}
 
     def _tokens(self, steps: int) -> int:
         return steps * self.config.training.windows_per_step * self.config.model.context_length
@@ -155,10 +154,19 @@ class Report:
 SAMPLING = Sampling(max_gen=60, temperature=0.8, top_k=50, seed=0)
 
 
-def sample_titles(data: DataFolder, number: int = 5) -> list[str]:
-    """The first titles of the validation split: in the data's own language, and never trained on."""
+TITLES = {
+    "en": ("Solar eclipse", "Marie Curie", "History of Portugal", "Honey bee", "Moon cheese"),
+    "es": ("Eclipse solar", "Marie Curie", "Historia de Portugal", "Abeja", "Queso de luna"),
+    "fr": ("Éclipse solaire", "Marie Curie", "Histoire du Portugal", "Abeille", "Fromage de lune"),
+}
+
+
+def sample_titles(data: DataFolder) -> list[str]:
+    """Five titles, always the same in a language; in one without any here, the first of the validation split."""
+    if data.wiki in TITLES:
+        return list(TITLES[data.wiki])
     table = pq.read_table(data.path / "articles.parquet", columns=["title"], filters=[("split", "=", "validation")])
-    return [str(title) for title in table.column("title").to_pylist()[:number]]
+    return [str(title) for title in table.column("title").to_pylist()[:5]]
 
 
 class Stop:

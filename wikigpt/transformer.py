@@ -165,7 +165,7 @@ class GPTModel(nn.Module):
         """Cross-entropy in nats against the next tokens (B, T); `sum` adds up over all of them, `mean` divides by
         their number. Equal to `F.cross_entropy` on the logits, without ever holding all of them in memory."""
         rows_ND = self.hidden(inputs_BT).flatten(0, 1)
-        total = ChunkedCrossEntropy.apply(rows_ND, self.tok_emb.weight, targets_BT.flatten())
+        total = ChunkedCrossEntropy.apply(rows_ND, self.tok_emb.weight, targets_BT.flatten(), torch.is_grad_enabled())
         return total / targets_BT.numel() if reduction == "mean" else total
 
 
@@ -179,12 +179,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     CHUNK = 256
 
     @staticmethod
-    def forward(ctx: Any, rows_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+    def forward(ctx: Any, rows_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, need_gradient: bool) -> Tensor:
         device = rows_ND.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows_ND.dtype
         weight = weight_VD.to(dtype)
         total = torch.zeros((), device=rows_ND.device)
-        need_gradient = any(ctx.needs_input_grad)
         rows_grad = torch.empty_like(rows_ND) if need_gradient else None
         weight_grad = torch.zeros_like(weight_VD) if need_gradient else None
         with torch.autocast(device, enabled=False):
@@ -203,7 +202,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
         rows_grad, weight_grad = ctx.saved_tensors
         (scale,) = grad_outputs
-        return rows_grad * scale, weight_grad * scale, None
+        return rows_grad * scale, weight_grad * scale, None, None

@@ -1,4 +1,4 @@
-"""The verbs, one dataclass each: its fields are the flags, its docstrings the help, `run` is what it does.
+"""The verbs, one dataclass each: its fields are the flags, its docstrings the help, calling it does it.
 
 What is heavy (torch above all) is imported when a verb runs, so that --help answers at once.
 """
@@ -8,17 +8,15 @@ import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from loguru import logger
 
 from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, from_preset
-from wikigpt.errors import ConfigError, RunError
+from wikigpt.errors import ConfigError, RunError, WikiGPTError
 
-if TYPE_CHECKING:
-    from wikigpt.data.shards import DataFolder
-
+LOG_FORMAT = "{time:YYYY-MM-DD HH:mm:ss} {level} {message}"
 Settings = Any  # a module or namespace with MODEL_CONFIGS, TRAINING_SETTINGS, DATAFOLDER and MODEL_DIR
 
 
@@ -67,7 +65,6 @@ class Prepare:
         from wikigpt.data.prepare import (
             PrepareSettings,
             bpe_vocab_size,
-            check_settings,
             default_held_out,
             default_tokenizer,
             default_workers,
@@ -78,13 +75,21 @@ class Prepare:
         if self.model_config is not None and self.vocab_size is None:
             vocab_size = bpe_vocab_size(from_preset(ModelConfig, settings.MODEL_CONFIGS, self.model_config, {}))
         tokenizer = self.tokenizer or default_tokenizer(self.wiki, self.source)
-        if tokenizer == "gpt2" and self.vocab_size is not None:
-            raise ConfigError("--vocab_size goes with a bpe; gpt2 has 50,257 tokens.", "Leave one of the two out.")
+        if tokenizer == "gpt2":
+            if self.vocab_size not in (None, 50257):
+                raise ConfigError(
+                    "gpt2 has 50,257 tokens, no other number.", "Leave out --vocab_size, or take --tokenizer bpe."
+                )
+            vocab_size = 50257
         held_out = default_held_out(self.source) if self.held_out is None else self.held_out
+        if not 0 < held_out < 0.5:
+            raise ConfigError(f"held_out is {held_out}.", "Give a share above 0 and below 0.5.")
+        workers = default_workers() if self.workers is None else self.workers
+        if workers < 1:
+            raise ConfigError(f"workers is {workers}.", "Give 1 or more.")
         wanted = PrepareSettings(tokenizer, vocab_size, held_out)
-        check_settings(wanted)
         folder = Path(settings.DATAFOLDER) / (self.name or self.wiki)
-        data = prepare(sources.sample(self.wiki), wanted, folder, self.workers or default_workers(), self.fresh)
+        data = prepare(sources.sample(self.wiki), wanted, folder, workers, self.fresh)
         for split, counts in data.manifest["splits"].items():
             logger.info(f"{split:10} {counts['articles']:>9,} articles {counts['tokens']:>12,} tokens")
         logger.info(f"prepared: {folder} ({data.manifest['source']['licence']})")
@@ -129,15 +134,18 @@ class Train:
     def __call__(self, settings: Settings) -> int:
         from wikigpt import hardware
         from wikigpt.data.shards import find_data
+        from wikigpt.metrics import read_metrics
         from wikigpt.plan import Request, check_same_run, settle
-        from wikigpt.runs import read_run
         from wikigpt.train import train
 
         hardware.keep_freed_memory()
+        early: list[str] = []  # what is said before there is a folder for train.log
+        sink = logger.add(early.append, format=LOG_FORMAT, level="DEBUG")
         data = find_data(settings.DATAFOLDER, self.data)
         data.verify()
         device = hardware.choose_device(self.device)
-        model_config, training_setting = self._presets(device, data)
+        tokens = int(data.manifest["splits"]["train"]["tokens"])
+        model_config, training_setting = self._presets(device, tokens, settings)
         folder = Path(settings.MODEL_DIR) / (self.run or f"{data.name}-{model_config}")
         old = RunConfig.load(folder / "run.json") if (folder / "run.json").exists() and not self.fresh else None
         dtype, threads = (old.dtype, old.threads) if old and old.device == device else (None, None)
@@ -145,12 +153,12 @@ class Train:
         logger.info(f"machine: {machine}")
         request = Request(
             model_config, training_setting, _given(self.model), _given(self.training), self.max_steps,
-            self._hours(device, data), self.seed, self.eval_every, self.eval_tokens, self.save_every,
+            self._hours(device, tokens), self.seed, self.eval_every, self.eval_tokens, self.save_every,
         )  # fmt: skip
         config = settle(request, settings.MODEL_CONFIGS, settings.TRAINING_SETTINGS, data, machine, old)
         if old is not None:
             check_same_run(old, config, folder)
-            if read_run(folder).finished:
+            if read_metrics(folder, "final"):
                 logger.info(f"finished already: {folder}; --fresh starts over")
                 return 0
         elif (folder / "run.json").exists():
@@ -160,45 +168,50 @@ class Train:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(data.path / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
         config.save(folder / "run.json")
-        sink = logger.add(folder / "train.log", format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}")
+        logger.remove(sink)
+        with open(folder / "train.log", "a", encoding="utf-8") as file:
+            file.writelines(early)
+        sink = logger.add(folder / "train.log", format=LOG_FORMAT, level="DEBUG", encoding="utf-8")
+        begin = "continuing" if (folder / "latest").exists() else "training"
+        size, length = f"{config.model.n_parameters:,} parameters", f"{config.total_steps:,} steps ({config.length})"
+        logger.info(f"{begin} {folder}: {size}, {length}")
         try:
-            begin = "continuing" if (folder / "latest").exists() else "training"
-            size, length = (
-                f"{config.model.n_parameters:,} parameters",
-                f"{config.total_steps:,} steps ({config.length})",
-            )
-            logger.info(f"{begin} {folder}: {size}, {length}")
-            if train(config, data, folder, machine):
-                logger.info(f"finished: {folder}")
-            else:
-                logger.info(f"saved: {folder}; the same command continues it")
+            finished = train(config, data, folder, machine)
+        except WikiGPTError as error:
+            logger.debug(str(error))
+            raise
         finally:
             logger.remove(sink)
-        return 0
+        if finished:
+            logger.info(f"finished: {folder}")
+            return 0
+        logger.info(
+            f"{'saved' if (folder / 'latest').exists() else 'stopped'}: {folder}; the same command continues it"
+        )
+        return 130
 
-    def _hours(self, device: str, data: "DataFolder") -> float | None:
+    def _hours(self, device: str, tokens: int) -> float | None:
         """The hours asked for; one where nothing was said about the length and an epoch would take days."""
-        tokens = data.manifest["splits"]["train"]["tokens"]
-        silent = self.hours is None and self.max_steps is None and "num_epochs" not in _given(self.training)
-        if silent and self.training_setting is None and device == "cpu" and tokens > 20e6:
-            logger.info(
-                "length: one hour (an epoch would take a CPU days); --hours, --num_epochs or --max_steps is another"
-            )
+        said = self.hours or self.max_steps or self.training_setting or "num_epochs" in _given(self.training)
+        if not said and device == "cpu" and tokens > 20e6:
+            logger.info("length: one hour, since an epoch would take a CPU days; --hours or --num_epochs is another")
             return 1.0
         return self.hours
 
-    def _presets(self, device: str, data: "DataFolder") -> tuple[str, str]:
+    def _presets(self, device: str, tokens: int, settings: Settings) -> tuple[str, str]:
         """The presets asked for; what suits the machine and the data where none was, with the reason."""
         from wikigpt.hardware import device_memory
-        from wikigpt.plan import choose_presets
+        from wikigpt.plan import choose_model, choose_training
 
-        tokens = data.manifest["splits"]["train"]["tokens"]
-        model_config, training_setting, why = choose_presets(device, device_memory(device), tokens)
-        if self.model_config is None:
-            logger.info(f"model: {model_config} ({why}); --model_config names another")
-        if self.training_setting is None:
-            logger.info(f"training setting: {training_setting} (goes with it); --training_setting names another")
-        return self.model_config or model_config, self.training_setting or training_setting
+        model_config, training_setting = self.model_config, self.training_setting
+        if model_config is None:
+            model_config, why = choose_model(device, device_memory(device), tokens)
+            logger.info(f"model: {model_config}, since {why}; --model_config names another")
+        if training_setting is None:
+            model = from_preset(ModelConfig, settings.MODEL_CONFIGS, model_config, _given(self.model))
+            training_setting, why = choose_training(model, device, tokens)
+            logger.info(f"training setting: {training_setting}, since {why}; --training_setting names another")
+        return model_config, training_setting
 
 
 @dataclass

@@ -11,8 +11,8 @@ SHORTEST = 30  # characters, not words: Chinese, Japanese and Thai do not set wo
 
 
 class Filter:
-    """Remembers 8 bytes of hash per article it has let through, so that no text comes twice (a text that stands in two
-    splits would leak). The first one wins, so the result depends on the order of the source alone."""
+    """Remembers a hash of title and text of each article that it has let through, so that none comes twice: a text that
+    stands in two splits would leak. The first one wins, so the result depends on the order of the source alone."""
 
     def __init__(self) -> None:
         self.seen: set[bytes] = set()

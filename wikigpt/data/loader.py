@@ -25,7 +25,7 @@ class Batch:
     targets_BT: Tensor
 
     def to(self, device: str) -> "Batch":
-        return Batch(self.inputs_BT.to(device, non_blocking=True), self.targets_BT.to(device, non_blocking=True))
+        return Batch(self.inputs_BT.to(device), self.targets_BT.to(device))
 
     def split(self, parts: int) -> list["Batch"]:
         """Equal parts, for gradient accumulation."""

@@ -29,7 +29,7 @@ from wikigpt.data.article import SALT, SPLITS, Article, document, repaired, spli
 from wikigpt.data.filters import Filter
 from wikigpt.data.shards import MANIFEST, DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
 from wikigpt.data.sources import Source
-from wikigpt.errors import ConfigError, DataError
+from wikigpt.errors import DataError
 from wikigpt.tokenizer import Tokenizer, gpt2, train_bpe
 
 BPE_SAMPLE = 10**9  # bytes of text that a BPE is trained on at the most
@@ -69,11 +69,12 @@ def prepare(source: Source, settings: PrepareSettings, folder: Path, workers: in
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=_console(),
+        console=Console(stderr=True),
     ) as progress:
         counts, dropped = _clean(source, settings.held_out, clean, progress)
-        if not counts["train articles"]:
-            raise DataError(f"{source.origin} has no article to train on.", "Give it more or longer articles.")
+        if missing := [split for split in SPLITS if not counts[f"{split} articles"]]:
+            problem = f"{source.origin} has no article for {' and '.join(missing)}."
+            raise DataError(problem, "Give it more articles, or a larger --held_out.")
         tokenizer = (
             gpt2() if settings.tokenizer == "gpt2" else train_bpe(_training_texts(clean, counts), settings.vocab_size)
         )
@@ -82,7 +83,7 @@ def prepare(source: Source, settings: PrepareSettings, folder: Path, workers: in
     shutil.rmtree(clean)
     splits = {s: {k: counts[f"{s} {k}"] for k in ("articles", "tokens", "bytes")} for s in SPLITS}
     write_manifest(partial, {**asked, **_made(tokenizer), "splits": splits, "dropped": dict(sorted(dropped.items()))})
-    if folder.exists():  # never without a whole folder: the old one goes last
+    if folder.exists():  # the old one goes when the new one is in its place
         old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
@@ -91,10 +92,6 @@ def prepare(source: Source, settings: PrepareSettings, folder: Path, workers: in
     else:
         partial.rename(folder)
     return DataFolder(folder)
-
-
-def _console() -> Console:
-    return Console(stderr=True)
 
 
 def _asked(source: Source, settings: PrepareSettings) -> dict[str, Any]:
@@ -246,11 +243,3 @@ def default_tokenizer(wiki: str, source: str) -> str:
 def default_held_out(source: str) -> float:
     """Share of articles for validation, and as many for test: 1%, of the small sample 3%."""
     return 0.03 if source == "sample" else 0.01
-
-
-def check_settings(settings: PrepareSettings) -> None:
-    """Raises ConfigError where a setting cannot be."""
-    if settings.tokenizer not in ("gpt2", "bpe"):
-        raise ConfigError(f"There is no tokenizer {settings.tokenizer!r}.", "Take gpt2 or bpe.")
-    if not 0 < settings.held_out < 0.5:
-        raise ConfigError(f"held_out is {settings.held_out}.", "Give a share above 0 and below 0.5.")

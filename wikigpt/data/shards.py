@@ -97,6 +97,7 @@ class DataFolder:
 
     @property
     def wiki(self) -> str:
+        """Language code."""
         return str(self.manifest["wiki"])
 
     @property
@@ -140,7 +141,8 @@ def find_data(datafolder: str, data: str | None) -> DataFolder:
     """The data folder called `data` (a name under `datafolder`, or a path); the only one there is where it is None."""
     if data is not None:
         return DataFolder(Path(data) if (Path(data) / MANIFEST).exists() else Path(datafolder) / data)
-    found = sorted(path.parent for path in Path(datafolder).glob(f"*/{MANIFEST}"))
+    folders = sorted(path.parent for path in Path(datafolder).glob(f"*/{MANIFEST}"))
+    found = [path for path in folders if path.suffix not in (".partial", ".old")]  # left by a kill while renaming
     if not found:
         raise DataError(f"There is no prepared data in {datafolder}/.", "Make some with: wikigpt prepare")
     if len(found) > 1:

