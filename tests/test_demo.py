@@ -13,27 +13,24 @@ def demo(folder, *arguments):
 
 
 def test_the_demo_in_seconds(tmp_path):
-    done = demo(tmp_path, "--wiki", "fr", "--hours", 0.001)
+    folder = tmp_path / "a folder with a space"
+    folder.mkdir()
+    done = demo(folder, "--wiki", "fr", "--hours", 0.001)
     assert done.returncode == 0, done.stderr
-    run = tmp_path / "models" / "sample-fr-tiny"
-    assert (run / "loss.png").exists() and "# Fromage de lune" in done.stdout
-    commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ")][-3:]
-    assert [command.split()[1] for command in commands] == ["generate", "evaluate", "train"]
-    for command in commands[:2]:
-        subprocess.run(
-            command.replace(commands[0].split()[0], f"'{sys.executable}' -m wikigpt", 1),
-            shell=True,
-            cwd=tmp_path,
-            check=True,
-        )
-    again = demo(tmp_path, "--wiki", "fr", "--hours", 0.001)
-    assert again.returncode == 0 and "prepared already" in again.stderr and "finished" in again.stderr
+    assert (folder / "models" / "fr-demo" / "loss.png").exists() and "# Fromage de lune" in done.stdout
+    commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ") and "wikigpt" in line]
+    assert len(commands) == 3 and " train --data fr --model_config small" in commands[2]
+    commands[2] = commands[2].replace("--hours 0.5", "--max_steps 1")
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=folder, check=True, capture_output=True)
+    again = demo(folder, "--wiki", "fr", "--hours", 0.001)
+    assert again.returncode == 0 and "prepared already" in again.stderr and "finished already" in again.stderr
 
 
 @pytest.mark.slow
 def test_the_demo_beats_the_bigram_by_a_twentieth_of_a_bit(tmp_path):
     """As much as three minutes on two cores see, in steps, so that a busy machine changes nothing: median of three seeds."""
-    subprocess.run([sys.executable, "-m", "wikigpt", "prepare", "--name", "sample-en"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "wikigpt", "prepare", "--wiki", "en"], cwd=tmp_path, check=True)
     margins = []
     for seed in range(3):
         command = (

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wikigpt.config import ModelConfig
+from wikigpt.data.article import prompt
 from wikigpt.errors import ConfigError
 from wikigpt.generate import (
     Sampling,
@@ -13,6 +14,7 @@ from wikigpt.generate import (
     keep_top_k,
     keep_top_p,
     next_token,
+    prompt_ids,
     window_start,
 )
 from wikigpt.tokenizer import gpt2, train_bpe
@@ -114,6 +116,15 @@ def test_a_character_cut_off_by_max_gen_shows_as_one_replacement():
     ids = tokenizer.encode("é維").tolist()
     pieces = list(generate_text(Script(ids, 257), tokenizer, "a", Sampling(max_gen=4, temperature=0)))
     assert "".join(pieces) == "é\ufffd"
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [gpt2(), train_bpe(["# Moon\n\nThe Moon is round. " * 9], 300)], ids=["gpt2", "bpe"]
+)
+def test_a_title_is_asked_for_as_articles_begin(tokenizer):
+    ids = prompt_ids(tokenizer, prompt("Moon"))
+    assert tokenizer.encode(prompt("Moon") + "The Moon is round.").tolist()[: len(ids)] == ids
+    assert tokenizer.decode(ids) == "# Moon\n\n"
 
 
 def test_an_empty_prompt_begins_a_document():

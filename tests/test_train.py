@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 from wikigpt import config as defaults
+from wikigpt import hardware
 from wikigpt.checkpoint import newest_checkpoint
 from wikigpt.cli import main
 from wikigpt.config import RunConfig
 from wikigpt.errors import RunError
 from wikigpt.hardware import detect
 from wikigpt.metrics import MetricsLog, read_metrics
-from wikigpt.plan import choose_presets, fitting_batch, flops_per_token, training_memory
+from wikigpt.plan import choose_model, choose_training, fitting_batch, flops_per_token, training_memory
 
 SHAPE = "--emb_dim 32 --n_heads 2 --n_layers 1 --context_length 32 --drop_rate 0.1 --dtype float32 --threads 2"
 LENGTH = "--batch_size 8 --max_steps 12 --warmup_steps 4 --eval_every 4 --save_every 6 --eval_tokens 500"
@@ -34,11 +35,9 @@ def train(data, tmp_path, monkeypatch):
     )
     settings.DATAFOLDER = str(data.path.parent)
 
-    def run(flags):
-        return main(
-            ["train", *f"--model_config tiny --training_setting small_models {SHAPE} {LENGTH} {flags}".split()],
-            settings,
-        )
+    def run(flags, length=LENGTH):
+        command = f"train --model_config tiny --training_setting small_models {SHAPE} {length} {flags}"
+        return main(command.split(), settings)
 
     return run
 
@@ -69,6 +68,8 @@ def test_the_rows_are_the_contract(train, tmp_path):
     validation = read_metrics(run, "validation")
     assert [row["step"] for row in validation] == [0, 4, 8, 12]
     assert validation[0]["part"] == "validation, first 500 tokens"
+    assert validation[0]["scored_tokens"] == 500 and validation[3]["tokens"] == 12 * 8 * 32
+    assert 0 < validation[0]["bigram_bits_per_byte"] < validation[0]["bits_per_byte"]
     (final,) = read_metrics(run, "final")
     assert final["tokens"] == 12 * 8 * 32 and 0 < final["bigram_bits_per_byte"] < final["bits_per_byte"]
     samples = (run / "samples.md").read_text()
@@ -77,7 +78,8 @@ def test_the_rows_are_the_contract(train, tmp_path):
     ]
     assert samples.count("\n**") == 6 * 5
     assert (run / "loss.png").read_bytes()[:4] == b"\x89PNG"
-    assert "12 steps" in (run / "train.log").read_text()
+    log = (run / "train.log").read_text()
+    assert "12 steps" in log and "machine: cpu" in log and "step 8: validation loss" in log
     assert (run / "latest").read_text() == "step_00000012\n"
 
 
@@ -142,7 +144,7 @@ def test_a_stop_signal_saves_and_the_same_command_continues(data, tmp_path, numb
         time.sleep(0.05)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 0 and "the same command continues it" in said
+    assert process.returncode == 130 and "the same command continues it" in said
     step = int(newest_checkpoint(run).name.removeprefix("step_"))
     assert 3 <= step < 400 and (run / "loss.png").exists()
     said = subprocess.run(
@@ -159,6 +161,10 @@ def test_a_stop_signal_saves_and_the_same_command_continues(data, tmp_path, numb
         ("--n_heads 5", "cannot be shared out"),
         ("--context_length 9999999", "less than two contexts"),
         ("--hours 1", "Give one of them"),
+        ("--num_epochs 2", "--max_steps and --num_epochs were given together"),
+        ("--seed -1", "seed is -1"),
+        ("--eval_tokens 0", "eval_tokens is 0"),
+        ("--threads -1", "threads is -1"),
         ("--device cuda", "There is no device 'cuda' here"),
         ("--dtype float8", "There is no dtype"),
         ("--schedule linear", "cosine, wsd, constant"),
@@ -185,9 +191,8 @@ def test_epochs_and_hours_become_steps(train, tmp_path, data):
     assert train("--run h --hours 0.0005", length="--batch_size 8 --eval_every 999") == 0
     settled = steps(tmp_path, "h")
     assert settled > 1
-    assert (
-        train("--run h --hours 0.0005", length="--batch_size 8 --eval_every 999") == 0
-    )  # not timed again: the length is settled once
+    # Not timed again: the length is settled once.
+    assert train("--run h --hours 0.0005", length="--batch_size 8 --eval_every 999") == 0
     assert steps(tmp_path, "h") == settled
 
 
@@ -205,6 +210,57 @@ def test_a_torn_last_row_spoils_no_other(tmp_path):
     assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path, "train")] == [(1, 3.0), (2, 1.5)]
 
 
+def test_a_kill_between_the_last_save_and_the_last_figures_loses_neither(train, tmp_path):
+    assert train("--run r") == 0
+    run = tmp_path / "models" / "r"
+    rows = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(row for row in rows if '"final"' not in row))
+    (run / "loss.png").unlink()
+    assert train("--run r") == 0
+    assert len(read_metrics(run, "final")) == 1 and (run / "loss.png").exists()
+    assert [row["step"] for row in read_metrics(run, "train")] == list(range(1, 13))
+
+
+def test_a_folder_that_is_no_run_is_left_alone(train, tmp_path, capsys):
+    (tmp_path / "models" / "r").mkdir(parents=True)
+    (tmp_path / "models" / "r" / "thesis.txt").write_text("mine")
+    assert train("--run r --fresh") == 2 and "is no run" in capsys.readouterr().err
+    assert (tmp_path / "models" / "r" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_a_way_out(train, tmp_path, capsys):
+    assert train("--run r --learning_rate 1e30 --max_grad_norm 0 --warmup_steps 0 --eval_every 99") == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "The loss is" in message and "--fresh" in message
+    assert "The loss is" in (tmp_path / "models" / "r" / "train.log").read_text()
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, "bfloat16"), (False, "float16")])
+def test_an_emulated_bfloat16_does_not_count(monkeypatch, native, dtype):
+    """As a T4 has it: is_bf16_supported() says yes, and without emulation no."""
+    properties = SimpleNamespace(total_memory=2**34)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    machine = detect("cuda")
+    assert (machine.dtype, machine.peak_flops, machine.peak_source) == (dtype, 65e12, "datasheet")
+
+
+def test_a_card_that_torch_cannot_use_gets_the_command_that_mends_it(monkeypatch):
+    said = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(hardware.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(hardware.logger, "warning", said.append)
+    hardware.choose_device(None)
+    assert len(said) == 1 and f"install torch=={torch.__version__.split('+')[0]}" in said[0]
+
+
+def test_a_short_card_name_inside_a_longer_one_does_not_count():
+    assert hardware._datasheet("NVIDIA RTX A1000 Laptop GPU") == hardware._datasheet("NVIDIA T400") == 0
+    assert hardware._datasheet("NVIDIA H100 PCIe") == 756e12 and hardware._datasheet("NVIDIA H100 80GB HBM3") == 989e12
+
+
 def test_the_machine_is_asked_what_it_can():
     machine = detect("cpu")
     assert machine.dtype in ("float32", "bfloat16") and "times as fast" in machine.dtype_reason
@@ -215,9 +271,13 @@ def test_the_machine_is_asked_what_it_can():
 def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch():
     gpt2 = defaults.ModelConfig(**defaults.MODEL_CONFIGS["gpt2_original"])
     settings = defaults.TrainingSettings(**defaults.TRAINING_SETTINGS["large_models"])
-    assert choose_presets("cuda", 80 * 2**30, 10**9)[0] == "gpt2_original"
-    assert choose_presets("cuda", 80 * 2**30, 10**6)[0] == choose_presets("cuda", 4 * 2**30, 10**9)[0] == "small"
-    assert choose_presets("cpu", 24 * 2**30, 10**9)[0] == "tiny"
+    assert choose_model("cuda", 80 * 2**30, 10**9)[0] == "gpt2_original"
+    assert choose_model("cuda", 80 * 2**30, 10**6)[0] == choose_model("cuda", 4 * 2**30, 10**9)[0] == "small"
+    assert choose_model("cpu", 24 * 2**30, 10**9)[0] == "tiny"
+    tiny = defaults.ModelConfig(**defaults.MODEL_CONFIGS["tiny"])
+    assert choose_training(tiny, "cuda", 10**9)[0] == choose_training(tiny, "cpu", 10**6)[0] == "small_models"
+    assert choose_training(gpt2, "cuda", 10**9)[0] == "large_models"
+    assert choose_training(gpt2, "cpu", 10**9)[0] == choose_training(gpt2, "cuda", 10**6)[0] == "fast"
     assert fitting_batch(gpt2, settings, 80 * 2**30) == settings
     fitted = fitting_batch(gpt2, settings, 8 * 2**30)
     assert fitted.batch_size < 16 and fitted.batch_size * fitted.gradient_accumulation_steps == 16 * 32

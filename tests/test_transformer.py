@@ -133,6 +133,26 @@ def test_the_cache_changes_nothing(model, nano, steps):
     assert cache.length == 16
 
 
+def test_plain_attention_is_the_fused_one_and_so_are_its_gradients():
+    q, k, v = (torch.randn(2, 3, 20, 8, requires_grad=True) for _ in range(3))
+    plain = transformer.plain_attention(q, k, v, 0.0)
+    fused = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(plain, fused)
+    slope = torch.randn_like(plain)
+    for ours, reference in zip(
+        torch.autograd.grad(plain, (q, k, v), slope), torch.autograd.grad(fused, (q, k, v), slope), strict=True
+    ):
+        torch.testing.assert_close(ours, reference)
+
+
+def test_the_model_is_the_same_with_the_fused_attention(model, nano, monkeypatch):
+    inputs = ids(nano)
+    with torch.no_grad():
+        plain = model(inputs)
+        monkeypatch.setattr(transformer, "PLAIN_UP_TO", 0)
+        torch.testing.assert_close(model(inputs), plain, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("chunk", [7, 48, 256])
 def test_the_chunked_loss_is_cross_entropy_and_so_are_its_gradients(model, nano, chunk, monkeypatch):
     monkeypatch.setattr(transformer.ChunkedCrossEntropy, "CHUNK", chunk)
@@ -149,6 +169,16 @@ def test_the_chunked_loss_is_cross_entropy_and_so_are_its_gradients(model, nano,
     torch.testing.assert_close(model.loss(inputs, targets, reduction="sum"), plain * targets.numel())
     for ours, reference in zip(gradients(chunked * 3), gradients(plain * 3), strict=True):
         torch.testing.assert_close(ours, reference, atol=1e-6, rtol=1e-4)
+
+
+def test_no_gradient_is_computed_where_none_is_wanted(model, nano, monkeypatch):
+    made = []
+    monkeypatch.setattr(torch, "empty_like", lambda tensor: made.append(tensor))
+    with torch.no_grad():
+        quiet = model.loss(ids(nano), ids(nano, seed=1))
+    assert not made
+    monkeypatch.undo()
+    torch.testing.assert_close(model.loss(ids(nano), ids(nano, seed=1)).detach(), quiet)
 
 
 def test_in_bfloat16_the_chunked_loss_stays_close(model, nano):

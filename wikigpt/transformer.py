@@ -58,6 +58,20 @@ class KVCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
+PLAIN_UP_TO = (
+    512  # positions; so far PyTorch's fused kernel for CPUs takes two to three times as long (benchmarks/attention.py)
+)
+
+
+def plain_attention(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, dropout: float) -> Tensor:
+    """softmax(q kT / sqrt(K)) v, each position seeing itself and all before: attention as its paper writes it (Vaswani
+    et al. 2017, equation 1). Equal to `F.scaled_dot_product_attention(..., is_causal=True)`."""
+    T, K = q_BHTK.shape[-2:]
+    later_TT = torch.full((T, T), float("-inf"), device=q_BHTK.device, dtype=q_BHTK.dtype).triu(1)
+    weights_BHTT = torch.softmax((q_BHTK / math.sqrt(K)) @ k_BHTK.transpose(-1, -2) + later_TT, dim=-1)
+    return F.dropout(weights_BHTT, dropout) @ v_BHTK
+
+
 class MultiHeadAttention(nn.Module):
     """Every position looks back at itself and all earlier ones, in several heads at once."""
 
@@ -80,7 +94,10 @@ class MultiHeadAttention(nn.Module):
             k_BHTK, v_BHTK = cache.extend(self.layer, k_BHTK, v_BHTK)
         causal = T > 1 and mask is None  # a single new token may see everything
         dropout = self.drop_rate if self.training else 0.0
-        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, mask, dropout, is_causal=causal)
+        if causal and x_BTD.device.type == "cpu" and T <= PLAIN_UP_TO:
+            y_BHTK = plain_attention(q_BHTK, k_BHTK, v_BHTK, dropout)
+        else:
+            y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, mask, dropout, is_causal=causal)
         return self.dropout(self.out_proj(y_BHTK.transpose(1, 2).reshape(B, T, D)))
 
 

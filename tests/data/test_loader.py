@@ -32,11 +32,9 @@ def test_a_batch_is_recorded_for_good(data):
 RECORDED = [57528, 30584, 46904, 504, 51293, 32093]
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"context_length": 63}, {"data_number": 7}])
+@pytest.mark.parametrize("change", [{"seed": 2}, {"data_number": 7}])
 def test_another_seed_or_data_is_another_order(data, change):
-    plain, other = (
-        TrainingBatches(data, c, 8, s) for c, s in ((64, 1), (change.get("context_length", 64), change.get("seed", 1)))
-    )
+    plain, other = TrainingBatches(data, 64, 8, seed=1), TrainingBatches(data, 64, 8, seed=change.get("seed", 1))
     other.data_number = change.get("data_number", other.data_number)
     assert starts(plain, range(50)) != starts(other, range(50))
 

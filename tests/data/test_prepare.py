@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -63,11 +64,21 @@ def test_small_chunks_change_nothing(tmp_path, monkeypatch):
     source = source_of(tmp_path, articles(), files=3)
     whole = prepare(source, SETTINGS, tmp_path / "a", workers=2)
     monkeypatch.setattr(preparing, "CHUNK", 100)
-    assert {**contents(whole.path), **_shards(prepare(source, SETTINGS, tmp_path / "b", 3))} == contents(whole.path)
+    small = prepare(source, SETTINGS, tmp_path / "b", workers=3)
+    assert shards(small) == shards(whole) and len(shards(whole)) == 3 * 3 * 2
 
 
-def _shards(data):
+def shards(data):
     return {name: value for name, value in contents(data.path).items() if name.endswith((".bin", ".index"))}
+
+
+def test_with_several_files_a_row_names_the_shard_and_the_place_in_it(tmp_path):
+    data = prepare(source_of(tmp_path, articles(), files=3), SETTINGS, tmp_path / "d", workers=2)
+    tokenizer = tokenizers.load(data.path / "tokenizer")
+    by_id = {article.id: article for article in articles()}
+    for row in pq.read_table(data.path / "articles.parquet").to_pylist()[::7]:
+        ids = np.fromfile(data.path / row["shard"], "<u2")[row["offset"] : row["offset"] + row["length"]]
+        assert tokenizer.decode(ids[:-1]) == document(by_id[row["id"]])
 
 
 def test_every_row_of_the_index_finds_its_article(data):
@@ -138,7 +149,7 @@ def test_an_interrupted_preparation_leaves_nothing_that_looks_finished(tmp_path)
 def test_an_interrupted_renewal_keeps_the_old_folder(tmp_path):
     source = source_of(tmp_path, articles())
     before = contents(prepare(source, SETTINGS, tmp_path / "d", workers=1).path)
-    with pytest.raises(DataError, match="no article to train on"):
+    with pytest.raises(DataError, match="no article for train and validation and test"):
         prepare(replace(source, read=lambda path: iter([])), SETTINGS, tmp_path / "d", workers=1, fresh=True)
     assert contents(tmp_path / "d") == before
 
@@ -153,6 +164,14 @@ def test_the_same_again_is_left_alone_and_something_else_is_refused(tmp_path):
         prepare(source, replace(SETTINGS, vocab_size=500), folder, workers=1)
     renewed = prepare(source, replace(SETTINGS, held_out=0.2), folder, workers=1, fresh=True)
     assert renewed.manifest["settings"]["held_out"] == 0.2
+
+
+def test_a_folder_that_is_no_data_is_left_alone(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="is no data folder"):
+        prepare(source_of(tmp_path, articles()), SETTINGS, tmp_path / "d", workers=1, fresh=True)
+    assert (tmp_path / "d" / "thesis.txt").read_text() == "mine"
 
 
 def test_defaults_follow_the_language_and_the_model():

@@ -28,7 +28,9 @@ def test_another_language_is_answered_with_those_there_are():
         ("African literature  is literature", "African literature is literature"),
         ("Jan Hus (), también (;  , x) fue", "Jan Hus, también (;, x) fue"),
         ("one. \ntwo\n\n three ", "one.\n\ntwo\n\nthree"),
-        ("siglo\u00a0XX", "siglo\u00a0XX"),
+        ("siglo\u00a0XX et 10\u202f000", "siglo\u00a0XX et 10\u202f000"),
+        ("the .NET platform , and .", "the .NET platform, and."),
+        ("né à Poitiers ; mort", "né à Poitiers ; mort"),
         ("Cafe\u0301", "Café"),
     ],
 )
