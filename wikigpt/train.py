@@ -66,12 +66,9 @@ def train(config: RunConfig, data: DataFolder, run: Path, machine: Machine) -> b
                 group["lr"] = learning_rate
             loss, grad_norm = training_step(model, optimizer, scaler, batch, training, machine)
             synchronize(machine.device)
-            broken_gradient = (
-                not math.isfinite(grad_norm) and not scaler.is_enabled()
-            )  # a scaler passes over such steps
-            if not math.isfinite(loss) or broken_gradient:
-                fix = "Start over with a lower --learning_rate, or --dtype float32, and --fresh."
-                raise RunError(f"The loss is {loss} and its gradient {grad_norm} at step {step + 1}.", fix)
+            # A step with a broken gradient is passed over by a scaler, where there is one.
+            if not math.isfinite(loss) or not (math.isfinite(grad_norm) or scaler.is_enabled()):
+                raise RunError(f"The loss is {loss} and its gradient {grad_norm} at step {step + 1}.", DIVERGED)
             step += 1
             seconds = time.perf_counter() - start
             report.step(
@@ -79,6 +76,9 @@ def train(config: RunConfig, data: DataFolder, run: Path, machine: Machine) -> b
             )
 
     return report.finish(model, step)
+
+
+DIVERGED = "Start over with a lower --learning_rate, or --dtype float32, and --fresh."
 
 
 class Report:
@@ -117,6 +117,8 @@ class Report:
 
     def validate(self, model: GPTModel, step: int) -> None:
         score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, self.config.eval_tokens)
+        if not math.isfinite(score.nats):
+            raise RunError(f"The validation loss is {score.loss} at step {step}.", DIVERGED)
         row = self._score_row(step, f"validation, first {score.tokens:,} tokens", score, self.bigram)
         self.log.write("validation", **row)
         self.view.validated(row)

@@ -136,6 +136,7 @@ class Train:
         from wikigpt.data.shards import find_data
         from wikigpt.metrics import read_metrics
         from wikigpt.plan import Request, check_same_run, settle
+        from wikigpt.runs import read_run
         from wikigpt.train import train
 
         hardware.keep_freed_memory()
@@ -158,7 +159,7 @@ class Train:
         config = settle(request, settings.MODEL_CONFIGS, settings.TRAINING_SETTINGS, data, machine, old)
         if old is not None:
             check_same_run(old, config, folder)
-            if read_metrics(folder, "final"):
+            if read_run(folder).finished and read_metrics(folder, "final"):
                 logger.info(f"finished already: {folder}; --fresh starts over")
                 return 0
         elif (folder / "run.json").exists():
