@@ -24,8 +24,12 @@ def model(nano):
 
 def jiggled(model):
     """Every weight random, biases and norms too: at their first values a forgotten bias would not show."""
-    for name, parameter in model.named_parameters():  # strong positions, or greedy text would repeat one token
-        torch.nn.init.normal_(parameter, std=1.0 if "pos" in name or "wpe" in name else 0.2)
+    for name, parameter in model.named_parameters():
+        strong = "pos" in name or "wpe" in name  # or greedy text would repeat one token
+        scale = parameter.dim() == 1 and name.endswith(
+            "weight"
+        )  # of a norm: about 1, or activations stay where GELU is a line
+        torch.nn.init.normal_(parameter, mean=1.0 if scale else 0.0, std=1.0 if strong else 0.2)
     return model
 
 
