@@ -115,7 +115,8 @@ class LiveView:
             console=self.console,
         )  # fmt: skip
         self.task = self.progress.add_task("training", total=total_steps, completed=start_step, left="")
-        self.validation = ""
+        self.validation, self.left = "", ""
+        self.row: dict[str, Any] = {}
         self._live = Live(self.progress, console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
@@ -129,20 +130,19 @@ class LiveView:
 
     def train(self, row: dict[str, Any], seconds_per_step: float) -> None:
         """Shows a training row; `seconds_per_step` includes evaluation, sampling and saving."""
-        left = f"{_duration((self.total_steps - row['step']) * seconds_per_step)} left"
-        if not self.console.is_terminal:
-            if row["step"] in (1, self.total_steps) or row["step"] % max(1, self.total_steps // 20) == 0:
-                self.console.print(
-                    f"step {row['step']:,}/{self.total_steps:,}  {self._words(row)}  {left}", soft_wrap=True
-                )
-            return
-        self.progress.update(self.task, completed=row["step"], left=left)
-        table = Table.grid(padding=(0, 2))
-        table.add_row(*self._words(row).split("  "))
-        self._live.update(Group(self.progress, table))
+        self.row, self.left = row, f"{_duration((self.total_steps - row['step']) * seconds_per_step)} left"
+        if self.console.is_terminal:
+            self.progress.update(self.task, completed=row["step"], left=self.left)
+            table = Table.grid(padding=(0, 2))
+            table.add_row(*self._words(row).split("  "))
+            self._live.update(Group(self.progress, table))
 
     def validated(self, row: dict[str, Any]) -> None:
+        """Takes in a validation row; where the output is no terminal, this is when a line is printed."""
         self.validation = f"validation {row['loss']:.3f} ({row['bits_per_byte']:.3f} bits/byte)"
+        if not self.console.is_terminal:
+            words = f"{self._words(self.row)}  {self.left}" if self.row else self.validation
+            self.console.print(f"step {row['step']:,}/{self.total_steps:,}  {words}", soft_wrap=True)
 
     def _words(self, row: dict[str, Any]) -> str:
         speed = f"{row['tokens_per_second']:,.0f} tokens/s  MFU {row['mfu']:.0%}  {row['memory'] / 2**30:.1f} GiB"
