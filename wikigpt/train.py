@@ -92,7 +92,7 @@ class Report:
         self.bigram = bigram_score(data, "validation", self.token_bytes, config.eval_tokens)
         self.log = MetricsLog(run)
         self.view = LiveView(config.total_steps, step)
-        self.first, self.began = step, time.perf_counter()
+        self.first, self.began = step, 0.0  # began: when the first step did, by the clock
         before = [row["seconds"] for row in read_metrics(run, "train") if row["step"] <= step]
         self.seconds = before[-1] if before else 0.0
         self.flops = flops_per_token(config.model)
@@ -101,6 +101,8 @@ class Report:
         """Writes and shows a training row: what the loop measured, and what follows from it. What is no number (the
         gradient of a step that a scaler passed over) becomes null."""
         self.seconds += seconds
+        if step == self.first + 1:
+            self.began = time.perf_counter() - seconds
         tokens = self._tokens(1)
         row = {
             "step": step,
