@@ -67,7 +67,7 @@ def detect(device: str, dtype: str | None = None, threads: int | None = None) ->
         best, reason, speed = _cuda_precision() if device == "cuda" else _timed_precision(device)
     peak, source = _datasheet(name) if device == "cuda" and best != "float32" else 0.0, "datasheet"
     if not peak:
-        peak, source = speed or _matmul_speed(device, DTYPES[best]), "measured"
+        peak, source = speed or _matmul_speeds(device, DTYPES[best])[0], "measured"
     return Machine(device, name, best, reason, threads, device_memory(device), peak, source)
 
 
@@ -80,11 +80,10 @@ def _cuda_precision() -> tuple[str, str, float]:
 
 def _timed_precision(device: str) -> tuple[str, str, float]:
     """The precision that wins a short timing, why, and its FLOP/s."""
-    plain = _matmul_speed(device, torch.float32)
     try:
-        half = _matmul_speed(device, torch.bfloat16)
-    except (TypeError, RuntimeError):  # a Mac before macOS 14 has none
-        half = 0.0
+        plain, half = _matmul_speeds(device, torch.float32, torch.bfloat16)
+    except (TypeError, RuntimeError):  # a Mac before macOS 14 has no bfloat16
+        return "float32", "there is no bfloat16 here", 0.0
     times = f"{half / plain:.1f} times as fast as float32"
     return ("bfloat16", times, half) if half > 1.2 * plain else ("float32", f"bfloat16 is {times}", plain)
 
@@ -120,18 +119,21 @@ def _datasheet(name: str) -> float:
     return DATASHEET[max(fits, key=len)] * 1e12 if fits else 0.0
 
 
-def _matmul_speed(device: str, dtype: torch.dtype, seconds: float = 0.7) -> float:
-    """FLOP/s of a matrix product of 1024 x 1024, the best of several, so that a busy moment does not count."""
+def _matmul_speeds(device: str, *dtypes: torch.dtype) -> list[float]:
+    """FLOP/s of a matrix product of 1024 x 1024 in each type: the best of two seconds, taken in turns, so that neither a
+    busy moment nor a busy second decides which is faster."""
     n = 1024
-    a, b = torch.randn(n, n, device=device, dtype=dtype), torch.randn(n, n, device=device, dtype=dtype)
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end or best == float("inf"):
-        start = time.perf_counter()
-        for _ in range(4):
-            a @ b
-        synchronize(device)
-        best = min(best, (time.perf_counter() - start) / 4)
-    return 2 * n**3 / best
+    matrices = [torch.randn(n, n, device=device).to(dtype) for dtype in dtypes]
+    best = [float("inf")] * len(dtypes)
+    end = time.perf_counter() + 1.0 * len(dtypes)
+    while time.perf_counter() < end or float("inf") in best:
+        for number, matrix in enumerate(matrices):
+            start = time.perf_counter()
+            for _ in range(4):
+                matrix @ matrix
+            synchronize(device)
+            best[number] = min(best[number], (time.perf_counter() - start) / 4)
+    return [2 * n**3 / seconds for seconds in best]
 
 
 def synchronize(device: str) -> None:
