@@ -231,21 +231,16 @@ class RunConfig:
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Every field in which two runs differ, each as "name: old -> new"."""
-    found = []
-    for name, before, after in _pairs(asdict(old), asdict(new)):
-        if before != after:
-            found.append(f"{name}: {before} -> {after}")
-    return found
+    before, after = _flat(asdict(old)), _flat(asdict(new))
+    return [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
 
 
-def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    pairs: list[tuple[str, Any, Any]] = []
-    for name in old:
-        if isinstance(old[name], Mapping):
-            pairs += _pairs(old[name], new[name])
-        else:
-            pairs.append((name, old[name], new[name]))
-    return pairs
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of model and training beside those of the run; no name stands in two of them."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        flat |= _flat(value) if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 Settings = TypeVar("Settings", ModelConfig, TrainingSettings)

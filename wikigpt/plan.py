@@ -86,7 +86,7 @@ def fitting_batch(config: ModelConfig, settings: TrainingSettings, memory: int) 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; None means: choose."""
+    """What was asked for: two presets, what changes in them, and numbers, of which None means: choose."""
 
     model_config: str
     training_setting: str
@@ -224,9 +224,8 @@ def _timing(
     trial.eval()
     sum(1 for _ in generate_ids(trial, [0], -1, Sampling(max_gen=60)))
     evaluation, sample = evaluated - start, 5 * (time.perf_counter() - evaluated)
-    return statistics.median(
-        times[1:]
-    ), 22 * evaluation + 14 * sample  # 20 evaluations; samples at 0, 1, 2, 4, ..., 4,096
+    # About 20 evaluations and the last one over more; samples at steps 0, 1, 2, 4, ..., 4,096.
+    return statistics.median(times[1:]), 22 * evaluation + 14 * sample
 
 
 def check_same_run(old: RunConfig, new: RunConfig, run: Path) -> None:

@@ -193,8 +193,8 @@ class Train:
 
     def _hours(self, device: str, tokens: int) -> float | None:
         """The hours asked for; one where nothing was said about the length and an epoch would take days."""
-        said = self.hours or self.max_steps or self.training_setting or "num_epochs" in _given(self.training)
-        if not said and device == "cpu" and tokens > 20e6:
+        asked = (self.hours, self.max_steps, self.training_setting, _given(self.training).get("num_epochs"))
+        if all(value is None for value in asked) and device == "cpu" and tokens > 20e6:
             logger.info("length: one hour, since an epoch would take a CPU days; --hours or --num_epochs is another")
             return 1.0
         return self.hours
