@@ -16,6 +16,7 @@ from loguru import logger
 
 from wikigpt.errors import ConfigError
 
+PEAK_SECONDS = 1.0  # that a type is timed for
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Dense 16-bit matrix TFLOP/s by datasheet; the longest name that fits counts.
@@ -81,6 +82,10 @@ def _cuda_precision() -> tuple[str, str, float]:
 def _timed_precision(device: str) -> tuple[str, str, float]:
     """The precision that wins a short timing, why, and its FLOP/s."""
     try:
+        plain, half = _matmul_speeds(device, torch.float32, torch.bfloat16, n=128, seconds=0.05)
+        if half < plain / 4:  # emulated, a hundred times as slow on some: the long timing would take half a minute
+            plain = _matmul_speeds(device, torch.float32)[0]
+            return "float32", "bfloat16 is emulated here", plain
         plain, half = _matmul_speeds(device, torch.float32, torch.bfloat16)
     except (TypeError, RuntimeError):  # a Mac before macOS 14 has no bfloat16
         return "float32", "there is no bfloat16 here", 0.0
@@ -119,13 +124,12 @@ def _datasheet(name: str) -> float:
     return DATASHEET[max(fits, key=len)] * 1e12 if fits else 0.0
 
 
-def _matmul_speeds(device: str, *dtypes: torch.dtype) -> list[float]:
-    """FLOP/s of a matrix product of 1024 x 1024 in each type: the best of two seconds, taken in turns, so that neither a
-    busy moment nor a busy second decides which is faster."""
-    n = 1024
+def _matmul_speeds(device: str, *dtypes: torch.dtype, n: int = 1024, seconds: float | None = None) -> list[float]:
+    """FLOP/s of a matrix product of n x n in each type: the best of a second each, taken in turns, so that neither a busy
+    moment nor a busy second decides which is faster."""
     matrices = [torch.randn(n, n, device=device).to(dtype) for dtype in dtypes]
     best = [float("inf")] * len(dtypes)
-    end = time.perf_counter() + 1.0 * len(dtypes)
+    end = time.perf_counter() + (seconds or PEAK_SECONDS) * len(dtypes)
     while time.perf_counter() < end or float("inf") in best:
         for number, matrix in enumerate(matrices):
             start = time.perf_counter()
@@ -133,7 +137,7 @@ def _matmul_speeds(device: str, *dtypes: torch.dtype) -> list[float]:
                 matrix @ matrix
             synchronize(device)
             best[number] = min(best[number], (time.perf_counter() - start) / 4)
-    return [2 * n**3 / seconds for seconds in best]
+    return [2 * n**3 / time_taken for time_taken in best]
 
 
 def synchronize(device: str) -> None:
