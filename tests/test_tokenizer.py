@@ -32,7 +32,7 @@ HARD = {
 @pytest.fixture(scope="module")
 def bpe():
     source = sample("en")
-    articles = [article.text for article in source.read(source.files[0])]
+    articles = [article.text for _, article in source.read(source.files[0])]
     return train_bpe([*articles[:2000], *HARD.values()], 2000)
 
 
@@ -122,7 +122,7 @@ def test_marks_stay_with_their_letters(bpe):
 
     assert pieces(PATTERN) == 6
     assert pieces(gpt2().pattern.replace("++", "+")) > 12
-    assert json.loads(bpe._json)["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] == PATTERN
+    assert json.loads(bpe.json)["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] == PATTERN
 
 
 def test_a_folder_without_a_tokenizer_says_so(tmp_path):
@@ -130,3 +130,104 @@ def test_a_folder_without_a_tokenizer_says_so(tmp_path):
         tokenizers.load(tmp_path)
     with pytest.raises(DataError, match="Take 257 or more"):
         train_bpe(["text"], 256)
+
+
+def foreign(kind, texts):
+    """Tokenizers as other projects have them, trained by the Hugging Face library."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    cut = {
+        "gpt2": pre_tokenizers.ByteLevel(add_prefix_space=False),
+        "llama": pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(CL100K), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        ),
+        "starcoder": pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        ),
+        "words": pre_tokenizers.Sequence(  # a pattern that does not match everything
+            [pre_tokenizers.Split(Regex(r"\p{L}+"), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        ),
+    }
+    made.pre_tokenizer = cut[kind]
+    made.decoder = decoders.ByteLevel()
+    if kind == "llama":
+        made.normalizer = normalizers.NFC()
+    special = ["<|padding|>", "</s>"] if kind == "gpt2" else ["<|end_of_text|>"]  # they come first: ids are not ranks
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator(texts, trainer)
+    return made
+
+
+CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@pytest.fixture(scope="module")
+def texts():
+    source = sample("en")
+    return [article.text for _, article in source.read(source.files[0])][:1500] + list(HARD.values())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "starcoder", "words"])
+def test_any_byte_level_bpe_gives_its_own_ids(kind, texts, tmp_path):
+    theirs = foreign(kind, texts)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    theirs.encode_special_tokens = True
+    ours = tokenizers.load(tmp_path, foreign=True)
+    for text in [*HARD.values(), *texts[::10]]:
+        ids = ours.encode(text).tolist()
+        assert ids == theirs.encode(text, add_special_tokens=False).ids
+        assert ours.decode(ids) == (unicodedata.normalize("NFC", text) if kind == "llama" else text)
+        assert ours.end_of_text not in ids
+    assert ours.vocab_size == theirs.get_vocab_size()
+    ours.save(tmp_path / "saved")  # as it came, and read back as the same
+    assert (tmp_path / "saved" / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+    again = tokenizers.load(tmp_path / "saved")
+    assert again.gives_the_ids_of(ours) and again.sha256 == ours.sha256 and not ours.gives_the_ids_of(gpt2())
+
+
+def pattern(record, regex):
+    record["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = regex
+
+
+def cut_elsewhere(model):
+    """One token becomes the merge of another pair than the one that byte-pair merging comes to."""
+    for number, (a, b) in enumerate(model["merges"]):
+        other = [a + b[0], b[1:]]
+        if len(b) > 1 and other[0] in model["vocab"] and other[1] in model["vocab"]:
+            model["merges"][number] = other
+            return
+    raise AssertionError("no such token")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: r["model"].update(type="Unigram"), "is no byte-level BPE"),
+        (lambda r: r.update(decoder={"type": "Metaspace"}), "is not byte-level"),
+        (lambda r: r.update(normalizer={"type": "Lowercase"}), "changes text by Lowercase"),
+        (lambda r: r.update(added_tokens=[]), "has none of <|endoftext|>"),
+        (lambda r: r["added_tokens"].append({"id": 5, "content": "  ", "special": False}), "that are plain text"),
+        (lambda r: r.update(pre_tokenizer={"type": "Whitespace"}), "cuts text with Whitespace"),
+        (lambda r: cut_elsewhere(r["model"]), "in an order of its own"),
+        (lambda r: r["model"].update(dropout=0.5), "merges at random"),
+        (lambda r: pattern(r, r"^[^\n]+|\s+"), "gives other ids here than in Hugging Face's library"),
+        (lambda r: pattern(r, r"\s*"), "cuts text with a pattern that matches nothing"),
+        (lambda r: pattern(r, r" ?[^(\s|[.,!?])]+"), "is not a byte-level BPE tokenizer.json"),
+        (lambda r: r["model"]["vocab"].pop("a"), "lacks a token for some byte"),
+        (lambda r: r.pop("model"), "is not a byte-level BPE tokenizer.json"),
+    ],
+)
+def test_what_cannot_be_read_says_why(bpe, tmp_path, change, says):
+    record = json.loads(bpe.json)
+    change(record)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(record))
+    with pytest.raises(DataError) as error:
+        tokenizers.load(tmp_path, foreign=True)
+    assert says in str(error.value)

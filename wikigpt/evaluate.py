@@ -9,12 +9,13 @@ loss and perplexity per token, it can be compared between tokenizers.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 
 from wikigpt.data.loader import Batch, evaluation_batches
-from wikigpt.data.shards import DataFolder
+from wikigpt.data.shards import Data, DataFolder
 from wikigpt.hardware import Machine
 from wikigpt.transformer import GPTModel
 
@@ -67,19 +68,27 @@ def evaluate(model: GPTModel, batches: Iterable[Batch], token_bytes: np.ndarray,
 
 def evaluate_split(
     model: GPTModel,
-    data: DataFolder,
+    data: Data,
     split: str,
     token_bytes: np.ndarray,
     machine: Machine,
     max_tokens: int | None = None,
 ) -> Score:
-    """Scores a model on the first `max_tokens` tokens of a split, on all of it where None. Every token is predicted once,
-    from what stands before it in its window of context_length."""
-    batches = evaluation_batches(data, split, model.config.context_length, WINDOWS, max_tokens)
+    """Scores a model on the first `max_tokens` tokens of a split (of each folder of a mixture, by its share), on all of it
+    where None. Every token is predicted once, from what stands before it in its window of context_length."""
+    batches = chain.from_iterable(
+        evaluation_batches(folder, split, model.config.context_length, WINDOWS, limit)
+        for folder, limit in _portions(data, max_tokens)
+    )
     return evaluate(model, batches, token_bytes, machine)
 
 
-def bigram_score(data: DataFolder, split: str, token_bytes: np.ndarray, max_tokens: int | None = None) -> Score:
+def _portions(data: Data, max_tokens: int | None) -> list[tuple[DataFolder, int | None]]:
+    """How much of each folder is read."""
+    return [(folder, None if max_tokens is None else max(1, round(max_tokens * share))) for folder, share in data.parts]
+
+
+def bigram_score(data: Data, split: str, token_bytes: np.ndarray, max_tokens: int | None = None) -> Score:
     """The same tokens scored by an interpolated Kneser-Ney bigram counted on the training split (at most its first
     BIGRAM_TOKENS tokens): what can be known from one token of context. A model must beat it to have learned more.
 
@@ -91,9 +100,8 @@ def bigram_score(data: DataFolder, split: str, token_bytes: np.ndarray, max_toke
     Source: Chen & Goodman 1999, "An Empirical Study of Smoothing Techniques for Language Modeling", section 2.7.
     """
     V = data.vocab_size
-    stream = data.stream("train")
-    training = np.concatenate([[data.end_of_text], stream.read(0, min(len(stream), BIGRAM_TOKENS))])
-    pairs, counts = np.unique(training[:-1] * V + training[1:], return_counts=True)
+    v, w = _pairs(data, "train", BIGRAM_TOKENS)
+    pairs, counts = np.unique(v * V + w, return_counts=True)
     first, second = pairs // V, pairs % V
     # The lower level: how many different tokens each token was seen after.
     before = np.bincount(second, minlength=V).astype(np.float64)
@@ -104,14 +112,23 @@ def bigram_score(data: DataFolder, split: str, token_bytes: np.ndarray, max_toke
     total = np.bincount(first, weights=counts, minlength=V)
     freed = np.divide(discount * np.bincount(first, minlength=V), total, out=np.ones(V), where=total > 0)
 
-    scored = data.stream(split)
-    ids = np.concatenate([[data.end_of_text], scored.read(0, len(scored) if max_tokens is None else max_tokens)])
-    v, w = ids[:-1], ids[1:]
+    v, w = _pairs(data, split, max_tokens)
     place = np.minimum(np.searchsorted(pairs, v * V + w), len(pairs) - 1)
     seen = pairs[place] == v * V + w
     own = np.divide(np.where(seen, counts[place] - discount, 0.0), total[v], out=np.zeros(len(v)), where=total[v] > 0)
     nats = -np.log(own + freed[v] * unigram[w]).sum()
     return Score(float(nats), len(w), int(token_bytes[w].sum()))
+
+
+def _pairs(data: Data, split: str, max_tokens: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Each token of a split and the one before it, end-of-text before the first: (before, tokens)."""
+    before, tokens = [], []
+    for folder, limit in _portions(data, max_tokens):
+        stream = folder.stream(split)
+        ids = np.concatenate([[data.end_of_text], stream.read(0, len(stream) if limit is None else limit)])
+        before.append(ids[:-1])
+        tokens.append(ids[1:])
+    return np.concatenate(before), np.concatenate(tokens)
 
 
 def words(score: Score, bigram: Score) -> str:

@@ -1,12 +1,15 @@
 """Run folders: `models/<run>/`. Everything that shows, resumes or uses a run reads its folder and nothing else."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from loguru import logger
 
 from wikigpt.config import RunConfig
-from wikigpt.errors import ConfigError, RunError
+from wikigpt.errors import ConfigError, RunError, WikiGPTError
 
 
 @dataclass(frozen=True)
@@ -25,22 +28,28 @@ class Run:
     def finished(self) -> bool:
         return self.step >= self.config.total_steps
 
+    @property
+    def state(self) -> str:
+        if self.finished:
+            return "finished"
+        if is_locked(self.path):
+            return f"training, saved at step {self.step:,} of {self.config.total_steps:,}"
+        return f"stopped at step {self.step:,} of {self.config.total_steps:,}"
+
     def __str__(self) -> str:
-        state = "finished" if self.finished else f"stopped at step {self.step:,} of {self.config.total_steps:,}"
-        return f"{self.name} ({self.config.model_config}, {state})"
+        return f"{self.name} ({self.config.model_config}, {self.state})"
 
 
 def read_run(path: Path) -> Run:
     """Raises RunError where the folder holds no run."""
     if not (path / "run.json").exists():
-        raise RunError(f"There is no run in {path}.", "List the runs with: ls " + str(path.parent))
+        raise RunError(f"There is no run in {path}.", "List the runs with: wikigpt runs")
     try:
         config = RunConfig.load(path / "run.json")
     except ConfigError as error:
         raise RunError(error.problem, error.fix) from error
-    latest = path / "latest"
-    step = latest.read_text().strip().removeprefix("step_") if latest.exists() else ""
-    return Run(path, config, int(step) if step.isdigit() else 0)
+    saved = [int(found.name[5:]) for found in (path / "checkpoints").glob("step_" + "[0-9]" * 8)]
+    return Run(path, config, max(saved, default=0))
 
 
 def list_runs(model_dir: str) -> list[Run]:
@@ -51,7 +60,7 @@ def list_runs(model_dir: str) -> list[Run]:
         return -(latest if latest.exists() else path).stat().st_mtime
 
     runs = []
-    for path in sorted(Path(model_dir).glob("*/run.json"), key=age):
+    for path in sorted(Path(model_dir).glob("[!.]*/run.json"), key=age):
         try:
             runs.append(read_run(path.parent))
         except RunError as error:
@@ -59,17 +68,19 @@ def list_runs(model_dir: str) -> list[Run]:
     return runs
 
 
+def find_run(model_dir: str, name: str) -> Run:
+    """The run called `name`, or at that path. Raises RunError where there is none."""
+    return read_run(Path(name) if (Path(name) / "run.json").exists() else Path(model_dir) / name)
+
+
 def choose_run(model_dir: str, name: str | None, model_config: str | None) -> Run:
     """The run called `name` (or at that path), finished or not; else the newest finished one of that configuration.
     Raises RunError naming what there is and what would make one."""
     if name is not None:
-        path = Path(name) if (Path(name) / "run.json").exists() else Path(model_dir) / name
-        run = read_run(path)
+        run = find_run(model_dir, name)
         if model_config is not None and run.config.model_config != model_config:
             problem = f"The run {run.name} is of {run.config.model_config!r}, not {model_config!r}."
             raise RunError(problem, "Leave out --model_config or name another --run.")
-        if run.step == 0 and not (path / "latest").exists():
-            raise RunError(f"The run {run.name} has no checkpoint yet.", "Wait, or continue it with: wikigpt train")
         return run
     runs = list_runs(model_dir)
     for run in runs:
@@ -79,3 +90,45 @@ def choose_run(model_dir: str, name: str | None, model_config: str | None) -> Ru
     there = f"There are: {', '.join(map(str, runs))}. Name one with --run" if runs else f"{model_dir}/ has no runs yet"
     make = "wikigpt train" + (f" --model_config {model_config}" if model_config else "")
     raise RunError(f"There is no finished run{wanted}.", f"{there}, or make one with: {make}")
+
+
+@contextmanager
+def locked(folder: Path, busy: WikiGPTError) -> Iterator[None]:
+    """Keeps every other process that asks for the same folder out, which gets `busy`; a killed process lets go. The lock is
+    a file beside the folder, so that the folder can be moved and made anew, and goes away with it."""
+    lock = _lock(folder)
+    made = not folder.parent.exists()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise busy from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if not folder.exists():  # nothing came of it: leave nothing
+            with suppress(OSError):
+                Path(lock.lock_file).unlink(missing_ok=True)
+        if made and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is at work in a folder."""
+    lock = _lock(folder)
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # a folder that may only be read: nobody trains there
+        return False
+    lock.release()
+    return False
+
+
+def _lock(folder: Path) -> FileLock:
+    folder = folder.resolve()  # whatever it is called
+    return FileLock(folder.with_name(f".{folder.name}.lock"))

@@ -1,4 +1,5 @@
-"""Text to token ids and back: one interface over tiktoken for GPT-2's vocabulary and for BPEs trained here.
+"""Text to token ids and back: one interface over tiktoken for GPT-2's vocabulary, BPEs trained here, and any other
+byte-level BPE that comes as a tokenizer.json.
 
     text ──> pattern cuts it into pieces ──> byte pairs are merged inside each piece ──> ids
 
@@ -11,7 +12,8 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
@@ -19,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import regex
 import tiktoken
 
 from wikigpt.config import write_text
 from wikigpt.data.article import repaired
 from wikigpt.errors import DataError
 
+TOKENIZER = "tokenizer.json"
 END_OF_TEXT = "<|endoftext|>"
+ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")  # the first that a tokenizer has
 
 # Radford et al. 2019: contractions, letters, digits, the rest; a space belongs to what follows it.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -43,75 +48,246 @@ GPT2_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
 
 
 class Tokenizer:
-    """Ranks (bytes of a token -> its id, which is also the order of merging), a pattern and one special token."""
+    """Byte-pair merges and the patterns that cut the text before them.
 
-    def __init__(self, name: str, ranks: dict[bytes, int], pattern: str) -> None:
-        self.name = name
-        self.ranks = ranks
-        self.pattern = pattern
-        self.end_of_text = len(ranks)
-        self.vocab_size = len(ranks) + 1
-        self.encoding = tiktoken.Encoding(
-            name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
-        )
+    `ranks` gives each token's bytes their place in the order of merging; `ids` the id of each place, where it is another
+    number (None where it is not); `cuts` are patterns that cut the text before the last one, `pattern`, does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ranks: dict[bytes, int],
+        pattern: str,
+        ids: np.ndarray | None = None,
+        special: dict[str, int] | None = None,
+        cuts: Sequence[str] = (),
+        nfc: bool = False,
+        json_text: str | None = None,
+    ) -> None:
+        self.name, self.ranks, self.pattern, self.ids, self.nfc = name, ranks, pattern, ids, nfc
+        self.special = special or {END_OF_TEXT: len(ranks)}
+        self.cuts = [regex.compile(cut) for cut in cuts]
+        self.end_of_text = next(self.special[word] for word in ENDS_OF_TEXT if word in self.special)
+        self.vocab_size = 1 + max(*self.special.values(), int(ids.max()) if ids is not None else len(ranks) - 1)
+        self.encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+        self._json_text = json_text
 
     def encode(self, text: str) -> np.ndarray:
         """Ids of a text, uint32, never a special one. Broken surrogates count as U+FFFD, the replacement character."""
+        if self.nfc:
+            text = unicodedata.normalize("NFC", text)
+        pieces = [text]
+        for cut in self.cuts:
+            pieces = [part for piece in pieces for part in _cut(cut, piece)]
         try:
-            return self.encoding.encode_to_numpy(text, disallowed_special=())
+            ranks = [self.encoding.encode_to_numpy(piece, disallowed_special=()) for piece in pieces]
         except UnicodeEncodeError:
-            return self.encoding.encode_to_numpy(repaired(text), disallowed_special=())
+            return self.encode(repaired(text))
+        together = ranks[0] if len(ranks) == 1 else np.concatenate([np.empty(0, np.uint32), *ranks])
+        return together if self.ids is None else self.ids[together]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; end-of-text shows as itself, and bytes that are no whole character as U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return self.encoding.decode_bytes([int(i) for i in ids])
+        return b"".join(self._bytes[int(i)] for i in ids)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        """What each id stands for; nothing where an id was never given out."""
+        table = [b""] * self.vocab_size
+        for token, rank in self.ranks.items():
+            table[rank if self.ids is None else int(self.ids[rank])] = token
+        for word, number in self.special.items():
+            table[number] = word.encode()
+        return table
 
     @cached_property
     def token_bytes(self) -> np.ndarray:
         """How many UTF-8 bytes of text each id stands for, int64; none for end-of-text."""
-        lengths = np.zeros(self.vocab_size, np.int64)
-        for token, rank in self.ranks.items():
-            lengths[rank] = len(token)
+        lengths = np.array([len(token) for token in self._bytes], np.int64)
+        lengths[list(self.special.values())] = 0
         return lengths
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer.json (Hugging Face) and tokenizer.tiktoken (ranks) into the folder."""
+        """Writes tokenizer.json (Hugging Face) and, where the ids are the ranks, tokenizer.tiktoken into the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        by_rank = sorted(self.ranks.items(), key=lambda item: item[1])
-        lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in by_rank)
-        write_text(folder / "tokenizer.tiktoken", "".join(lines))
-        write_text(folder / "tokenizer.json", self._json)
+        if self.ids is None:
+            by_rank = sorted(self.ranks.items(), key=lambda item: item[1])
+            lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in by_rank)
+            write_text(folder / "tokenizer.tiktoken", "".join(lines))
+        write_text(folder / TOKENIZER, self.json)  # the last one: where it is, all is
 
     @property
     def sha256(self) -> str:
         """SHA-256 of tokenizer.json: two tokenizers with the same one give the same ids."""
-        return hashlib.sha256(self._json.encode()).hexdigest()
+        return hashlib.sha256(self.json.encode()).hexdigest()
 
     @cached_property
-    def _json(self) -> str:
-        return json.dumps(_hugging_face(self), ensure_ascii=False, indent=1) + "\n"
+    def json(self) -> str:
+        """The content of tokenizer.json."""
+        return self._json_text or json.dumps(_hugging_face(self), ensure_ascii=False, indent=1) + "\n"
+
+    def gives_the_ids_of(self, other: "Tokenizer") -> bool:
+        """Whether both give every text the same ids."""
+        mine, theirs = (
+            (t.ranks, t.pattern, [cut.pattern for cut in t.cuts], t.nfc, t.end_of_text, t._bytes) for t in (self, other)
+        )
+        return mine == theirs
 
 
-def load(folder: Path) -> Tokenizer:
-    """Reads a folder that `Tokenizer.save` wrote. Raises DataError where there is none."""
-    path = folder / "tokenizer.json"
+def _cut(pattern: "regex.Pattern[str]", text: str) -> Iterator[str]:
+    """Pieces that match, and what stands between them."""
+    end = 0
+    for match in pattern.finditer(text):
+        if match.start() > end:
+            yield text[end : match.start()]
+        if match.group():
+            yield match.group()
+        end = match.end()
+    if end < len(text):
+        yield text[end:]
+
+
+def load(path: Path, foreign: bool = False) -> Tokenizer:
+    """Reads a byte-level BPE from a tokenizer.json (or the folder that holds one). Raises DataError where there is none, or
+    one that cuts or spells text in another way. A `foreign` one, not saved here, has its merges checked too (a second)."""
+    path = path / TOKENIZER if path.is_dir() else path
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        characters = {character: byte for byte, character in enumerate(_byte_characters())}
-        special = {token["content"] for token in record["added_tokens"]}
-        ranks = {
-            bytes(characters[character] for character in token): rank
-            for token, rank in record["model"]["vocab"].items()
-            if token not in special
-        }
-        stages = record["pre_tokenizer"].get("pretokenizers", [])
-        pattern = stages[0]["pattern"]["Regex"] if stages else GPT2_PATTERN
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a byte-level BPE tokenizer ({error}).", "Prepare the data again.") from error
-    return Tokenizer("bpe" if stages else "gpt2", ranks, pattern)
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text)
+        model = record["model"]
+        _refuse(path, model["type"] != "BPE" or model.get("byte_fallback"), "is no byte-level BPE")
+        _refuse(path, model.get("dropout"), "merges at random (dropout)")
+        _refuse(path, (record.get("decoder") or {}).get("type") not in ("ByteLevel", "Sequence"), "is not byte-level")
+        added = record.get("added_tokens", [])
+        _refuse(path, any(not token["special"] for token in added), "has added tokens that are plain text")
+        special = {token["content"]: int(token["id"]) for token in added}
+        _refuse(path, not any(word in special for word in ENDS_OF_TEXT), f"has none of {', '.join(ENDS_OF_TEXT)}")
+        ranks, ids = _ranks(path, model, special, foreign)
+        cuts, pattern = _patterns(path, record.get("pre_tokenizer"))
+        nfc = _is_nfc(path, record.get("normalizer"))
+        made = _made(ranks, ids, special, cuts, pattern, nfc, text)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, regex.error) as error:
+        problem = f"{path} is not a byte-level BPE tokenizer.json ({type(error).__name__}: {error})."
+        raise DataError(problem, "Name another, or prepare the data again.") from error
+    if foreign:
+        _compare(path, made)
+    return made
+
+
+def _made(
+    ranks: dict[bytes, int],
+    ids: np.ndarray,
+    special: dict[str, int],
+    cuts: list[str],
+    pattern: str,
+    nfc: bool,
+    text: str,
+) -> Tokenizer:
+    name = "gpt2" if pattern == GPT2_PATTERN and len(ranks) == 50256 else "bpe" if pattern == PATTERN else "other"
+    plain = bool((ids == np.arange(len(ids))).all())
+    ours = plain and special == {END_OF_TEXT: len(ranks)} and not cuts and not nfc
+    if ours:
+        return Tokenizer(name, ranks, pattern, json_text=text)
+    return Tokenizer(name, ranks, pattern, None if plain else ids, special, cuts, nfc, text)
+
+
+def _compare(path: Path, made: Tokenizer) -> None:
+    """Refuses a tokenizer that gives other ids here than in the library it was written for, where that is installed:
+    patterns mean different things to different engines ("^", "[[:alpha:]]")."""
+    try:
+        from tokenizers import Tokenizer as HuggingFace
+    except ImportError:
+        return
+    theirs = HuggingFace.from_file(str(path))
+    theirs.encode_special_tokens = True
+    theirs.no_truncation()
+    theirs.no_padding()
+    for text in PROBE:
+        same = theirs.encode(text, add_special_tokens=False).ids == made.encode(text).tolist()
+        _refuse(path, not same, f"gives other ids here than in Hugging Face's library, for example of {text[:20]!r}")
+
+
+PROBE = (
+    "The quick brown fox doesn't jump over 1,234.5 lazy dogs; it's THEY'LL o'clock.\n\n  Indented\ttabs\r\nend",
+    '# Title\n\nA first line.\nA second line (with "quotes", $5 & 50%) - and_more/than+that',
+    "= [x]{y}<z>@#~`^|\\ \n\n\n1\n2 3  4   5\n",
+    "हिन्दी विश्व की भाषा १२३ | ภาษาไทย | اللُّغَةُ العَرَبِيَّة ١٢٣ | 维基百科，２０２６年 | Ελλάδα Ёлка | Cafe\u0301 naïve Ångström",
+    "👩‍👩‍👧‍👦 🇫🇷 ❤️ \u2028\u2029 \u00a0 \u3000 \x00\x1c\x85 \ufeff \u200b   \n \n\n   x  \t\t y\r\n\r\n   ",
+)
+
+
+def _refuse(path: Path, condition: Any, reason: str) -> None:
+    if condition:
+        raise DataError(f"{path} {reason}.", "Take another tokenizer, gpt2, or bpe.")
+
+
+def _ranks(
+    path: Path, model: dict[str, Any], special: Mapping[str, int], check: bool
+) -> tuple[dict[bytes, int], np.ndarray]:
+    """Bytes of each token in the order of merging, and their ids."""
+    characters = {character: byte for byte, character in enumerate(_byte_characters())}
+
+    def spelled(token: str) -> bytes:
+        return bytes(characters[character] for character in token)
+
+    vocabulary = {token: int(number) for token, number in model["vocab"].items() if token not in special}
+    order = [token for token in sorted(vocabulary, key=vocabulary.__getitem__) if len(token) == 1]
+    _refuse(path, len(order) < 256, "lacks a token for some byte")
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    order += dict.fromkeys(a + b for a, b in pairs)
+    if model.get("ignore_merges"):  # a piece that stands in the vocabulary is taken whole, however it would be merged
+        order += sorted(vocabulary.keys() - set(order), key=vocabulary.__getitem__)
+    ranks = {spelled(token): rank for rank, token in enumerate(order)}
+    if check and not model.get(
+        "ignore_merges"
+    ):  # tiktoken merges what gives the lowest rank, whichever pair it is made of
+        for a, b in pairs:
+            one, other = spelled(a), spelled(b)
+            _refuse(path, _merge_of(one + other, ranks) != (one, other), f"merges {a + b!r} in an order of its own")
+    return ranks, np.array([vocabulary[token] for token in order], np.uint32)
+
+
+def _patterns(path: Path, stage: dict[str, Any] | None) -> tuple[list[str], str]:
+    """The patterns of a pre-tokenizer, the last apart. That one must match every character: tiktoken drops what it does not
+    match, where Hugging Face keeps it as a piece."""
+    stages = stage.get("pretokenizers", [stage]) if stage else []
+    patterns = []
+    for stage in stages:
+        kind = stage["type"]
+        if kind == "Split" and stage["behavior"] == "Isolated" and not stage.get("invert"):
+            pattern = stage["pattern"]
+            patterns.append(pattern["Regex"] if "Regex" in pattern else regex.escape(pattern["String"]))
+        elif kind == "Digits":
+            patterns.append(r"\p{N}" if stage["individual_digits"] else r"\p{N}+")
+        elif kind == "ByteLevel" and not stage.get("add_prefix_space") and stage is stages[-1]:
+            patterns += [GPT2_PATTERN] if stage.get("use_regex", True) else []
+        else:
+            _refuse(path, True, f"cuts text with {kind} in a way that is not known here")
+    _refuse(path, not patterns, "cuts text in no known way")
+    last = patterns.pop()
+    if last not in (GPT2_PATTERN, PATTERN) and regex.sub(last, "", _every_character()):
+        last = rf"{last}|(?:(?!{last})[\s\S])+"
+    for pattern in (*patterns, last):
+        _refuse(
+            path, regex.compile(pattern).fullmatch(""), f"cuts text with a pattern that matches nothing, {pattern!r}"
+        )
+    return patterns, last
+
+
+def _every_character() -> str:
+    return "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+
+
+def _is_nfc(path: Path, normalizer: dict[str, Any] | None) -> bool:
+    if normalizer is None:
+        return False
+    kinds = [stage["type"] for stage in normalizer.get("normalizers", [normalizer])]
+    _refuse(path, kinds not in ([], ["NFC"]), f"changes text by {', '.join(kinds)}")
+    return kinds == ["NFC"]
 
 
 @lru_cache(maxsize=1)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from wikigpt.data.loader import TrainingBatches, evaluation_batches
+from wikigpt.data.loader import TrainingBatches, Windows, evaluation_batches
 from wikigpt.errors import DataError
 
 
-def starts(batches, positions):
-    return [batches._start(position) for position in positions]
+def starts(windows, positions):
+    return [windows.start(position) for position in positions]
 
 
 def test_a_batch_is_the_same_whatever_was_read_before(data):
@@ -24,9 +24,9 @@ def test_a_batch_is_the_same_whatever_was_read_before(data):
 def test_a_batch_is_recorded_for_good(data):
     """Recorded once: a change here would make every earlier run irreproducible. The folder's hash is fixed for the test,
     since it may change with the sample's package."""
-    batches = TrainingBatches(data, 64, 8, seed=1)
-    batches.data_number, batches.windows = 12345, 1000
-    assert starts(batches, [0, 1, 2, 999, 1000, 1001]) == RECORDED
+    windows = Windows(data, 64, seed=1)
+    windows.data_number, windows.count = 12345, 1000
+    assert starts(windows, [0, 1, 2, 999, 1000, 1001]) == RECORDED
 
 
 RECORDED = [57528, 30584, 46904, 504, 51293, 32093]
@@ -34,7 +34,7 @@ RECORDED = [57528, 30584, 46904, 504, 51293, 32093]
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"data_number": 7}])
 def test_another_seed_or_data_is_another_order(data, change):
-    plain, other = TrainingBatches(data, 64, 8, seed=1), TrainingBatches(data, 64, 8, seed=change.get("seed", 1))
+    plain, other = Windows(data, 64, seed=1), Windows(data, 64, seed=change.get("seed", 1))
     other.data_number = change.get("data_number", other.data_number)
     assert starts(plain, range(50)) != starts(other, range(50))
 
@@ -42,18 +42,18 @@ def test_another_seed_or_data_is_another_order(data, change):
 def test_targets_are_the_next_tokens_of_the_stream(data):
     batches = TrainingBatches(data, 64, 8, seed=1)
     batch, stream = batches[5], data.stream("train")
-    for row, start in enumerate(starts(batches, range(40, 48))):
+    for row, start in enumerate(starts(Windows(data, 64, seed=1), range(40, 48))):
         assert batch.inputs_BT[row].tolist() == stream.read(start, 64).tolist()
         assert batch.targets_BT[row].tolist() == stream.read(start + 1, 64).tolist()
 
 
 def test_an_epoch_visits_every_window_once(data):
-    batches = TrainingBatches(data, 1024, 8, seed=1)
+    windows = Windows(data, 1024, seed=1)
     for epoch in (0, 1):
-        visited = sorted(starts(batches, range(epoch * batches.windows, (epoch + 1) * batches.windows)))
+        visited = sorted(starts(windows, range(epoch * windows.count, (epoch + 1) * windows.count)))
         assert set(np.diff(visited)) == {1024}
-        assert visited[-1] + 1025 <= len(batches.tokens)
-    assert batches._start(0) % 1024 != batches._start(batches.windows) % 1024  # epochs cut the text differently
+        assert visited[-1] + 1025 <= len(windows.tokens)
+    assert windows.start(0) % 1024 != windows.start(windows.count) % 1024  # epochs cut the text differently
 
 
 def test_a_global_batch_is_the_same_in_parts(data):

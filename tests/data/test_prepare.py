@@ -20,6 +20,27 @@ from wikigpt.errors import DataError
 SETTINGS = PrepareSettings("bpe", 400, 0.1)
 
 
+@pytest.fixture(autouse=True)
+def each_file_has_its_own_shards(monkeypatch):
+    monkeypatch.setattr(preparing, "PART", 0)
+
+
+def test_small_files_share_their_shards(tmp_path, monkeypatch):
+    source = source_of(tmp_path, articles(), files=7)
+    alone = prepare(source, SETTINGS, tmp_path / "a", workers=2)
+    monkeypatch.setattr(preparing, "PART", 3 * max(path.stat().st_size for path in source.files))
+    shared = prepare(source, SETTINGS, tmp_path / "b", workers=2)
+    assert len(shards(alone)) == 7 * 3 * 2 and len(shards(shared)) == 3 * 3 * 2
+    for split in ("train", "validation", "test"):  # the same text in the same order
+        one, other = alone.stream(split), shared.stream(split)
+        assert one.read(0, 10**6).tolist() == other.read(0, 10**6).tolist()
+    tokenizer = tokenizers.load(shared.path / "tokenizer")
+    by_id = {article.id: article for article in articles()}
+    for row in pq.read_table(shared.path / "articles.parquet").to_pylist()[::11]:
+        ids = np.fromfile(shared.path / row["shard"], "<u2")[row["offset"] : row["offset"] + row["length"]]
+        assert tokenizer.decode(ids[:-1]) == document(by_id[row["id"]])
+
+
 def source_of(tmp_path: Path, articles: list[Article], files: int = 1) -> Source:
     paths = []
     for number in range(files):
@@ -28,7 +49,7 @@ def source_of(tmp_path: Path, articles: list[Article], files: int = 1) -> Source
         paths.append(path)
 
     def read(path):
-        return (Article(**record) for record in json.loads(path.read_text()))
+        return ((number, Article(**record)) for number, record in enumerate(json.loads(path.read_text())))
 
     return Source("test", "xx", "a test", "CC0", "nobody", "test/1", tuple(paths), read)
 
@@ -84,7 +105,7 @@ def test_with_several_files_a_row_names_the_shard_and_the_place_in_it(tmp_path):
 def test_every_row_of_the_index_finds_its_article(data):
     tokenizer = tokenizers.load(data.path / "tokenizer")
     source = sample("es")
-    by_title = {article.title: article for article in source.read(source.files[0])}
+    by_title = {article.title: article for _, article in source.read(source.files[0])}
     rows = pq.read_table(data.path / "articles.parquet").to_pylist()
     assert len(rows) == sum(split["articles"] for split in data.manifest["splits"].values())
     for row in rows[::97]:
@@ -136,7 +157,7 @@ def test_broken_surrogates_and_control_characters_do_not_stop_it(tmp_path):
 
 def test_an_interrupted_preparation_leaves_nothing_that_looks_finished(tmp_path):
     def read(path):
-        yield from articles(50)
+        yield from enumerate(articles(50))
         raise OSError("the disk went away")
 
     source = replace(source_of(tmp_path, articles()), read=read)
@@ -146,10 +167,66 @@ def test_an_interrupted_preparation_leaves_nothing_that_looks_finished(tmp_path)
     assert prepare(source_of(tmp_path, articles()), SETTINGS, tmp_path / "d", workers=1).path.exists()
 
 
+def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    """While it reads (in the second file), while it encodes, and after that: the result is the same to the byte, and what
+    was done is not done again."""
+    monkeypatch.setattr(preparing, "SEGMENT", 1000)
+    source = source_of(tmp_path, articles(), files=3)
+    whole = contents(prepare(source, SETTINGS, tmp_path / "whole", workers=2).path)
+    reads, chunks = [], []
+
+    def stops_reading(path):
+        for number, (position, article) in enumerate(source.read(path)):
+            if path == source.files[1] and number == 60 and len(reads) == 160:
+                raise KeyboardInterrupt
+            reads.append(article.id)
+            yield position, article
+
+    def stops_encoding(*arguments):
+        for number, chunk in enumerate(encode(*arguments)):
+            if len(chunks) == 7:
+                raise KeyboardInterrupt
+            chunks.append(number)
+            yield chunk
+
+    encode = preparing._encoded_in_order
+    monkeypatch.setattr(preparing, "_encoded_in_order", stops_encoding)
+    folder = tmp_path / "d"
+    interrupted = replace(source, read=stops_reading)
+    for _ in range(2):  # once while reading, once while encoding
+        with pytest.raises(KeyboardInterrupt):
+            prepare(interrupted, SETTINGS, folder, workers=2)
+        assert not folder.exists()
+    chunks += range(1000)  # no more interruptions
+    parts = len(list((tmp_path / ".d.partial" / "work").glob("*.jsonl")))
+    monkeypatch.setattr(preparing, "train_bpe", None)  # not trained again
+    assert contents(prepare(interrupted, SETTINGS, folder, workers=2).path) == whole
+    assert parts > 9 and not (tmp_path / ".d.partial").exists()
+
+
+def test_another_request_does_not_go_on_with_what_was_left(tmp_path):
+    def read(path):
+        yield from enumerate(articles(50))
+        raise OSError("the disk went away")
+
+    with pytest.raises(OSError, match="went away"):
+        prepare(replace(source_of(tmp_path, articles()), read=read), SETTINGS, tmp_path / "d", workers=1)
+    other = replace(SETTINGS, held_out=0.2)
+    folder = prepare(source_of(tmp_path, articles()), other, tmp_path / "d", workers=1).path
+    assert contents(folder) == contents(prepare(source_of(tmp_path, articles()), other, tmp_path / "e", workers=1).path)
+
+
+def test_a_second_preparation_of_the_same_folder_is_kept_out(tmp_path):
+    from wikigpt.runs import locked
+
+    with locked(tmp_path / "d", DataError("busy", "")), pytest.raises(DataError, match="Another process is preparing"):
+        prepare(source_of(tmp_path, articles()), SETTINGS, tmp_path / "d", workers=1)
+
+
 def test_an_interrupted_renewal_keeps_the_old_folder(tmp_path):
     source = source_of(tmp_path, articles())
     before = contents(prepare(source, SETTINGS, tmp_path / "d", workers=1).path)
-    with pytest.raises(DataError, match="no article for train and validation and test"):
+    with pytest.raises(DataError, match="has no article"):
         prepare(replace(source, read=lambda path: iter([])), SETTINGS, tmp_path / "d", workers=1, fresh=True)
     assert contents(tmp_path / "d") == before
 

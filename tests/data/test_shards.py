@@ -89,7 +89,7 @@ def test_which_folder_is_meant(tmp_path):
     (datafolder / "en").mkdir(parents=True)
     folder(datafolder / "en")
     assert find_data(str(datafolder), None).name == "en"
-    for leftover in ("en.partial", "en.old"):  # of a kill while renaming
+    for leftover in (".en.partial", ".en.old"):  # of a kill while renaming
         (datafolder / leftover).mkdir()
         folder(datafolder / leftover)
     assert find_data(str(datafolder), None).name == "en"

@@ -37,14 +37,17 @@ def prompt(title: str) -> str:
 
 
 def document(article: Article) -> str:
-    """What is encoded, before end-of-text."""
-    return prompt(article.title) + article.text
+    """What is encoded, before end-of-text. A text without a title stands alone."""
+    return prompt(article.title) + article.text if article.title else article.text
 
 
 def split_key(article: Article, wiki: str, source: str) -> str:
-    """What decides the split: the page where there is an id, else the title. Stable across dumps and machines."""
+    """What decides the split: the page where there is an id, else the title, else the text. Stable across dumps and
+    machines."""
     if article.id:
-        return f"{wiki}|{article.id}"
+        return f"{wiki or source}|{article.id}"
+    if not article.title:
+        return f"{source}|{hashlib.sha256(article.text.encode()).hexdigest()}"
     return f"{source}|{' '.join(unicodedata.normalize('NFC', article.title).replace('_', ' ').split())}"
 
 

@@ -1,6 +1,7 @@
 """Shards to batches.
 
     token stream ──> contiguous windows ──> seeded permutation per epoch ──> Batch(inputs_BT, targets_BT)
+    (of each folder)                        (mixed by shares)
 
 Batch n of a run depends on (seed, data hash, context, batch size, n) alone: not on what was read before, on how many
 processes read, or on restarts. Reading is slicing a memory map, which needs no worker processes.
@@ -8,12 +9,13 @@ processes read, or on restarts. Reading is slicing a memory map, which needs no 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wikigpt.data.shards import DataFolder
+from wikigpt.data.shards import Data, DataFolder
 from wikigpt.errors import DataError
 
 
@@ -33,39 +35,66 @@ class Batch:
         return [Batch(inputs, targets) for inputs, targets in pairs]
 
 
-class TrainingBatches:
-    """The endless, fixed row of training batches. Raises DataError where the data is shorter than one batch.
+class Windows:
+    """The endless, fixed row of windows of one folder. Raises DataError where the folder is shorter than two contexts.
 
     An epoch begins at an offset of its own within the first window, so that no two epochs cut the text alike, and visits
-    every window once. `batch_size` is the global one: all windows of one optimiser step.
+    every window once.
     """
 
-    def __init__(self, data: DataFolder, context_length: int, batch_size: int, seed: int) -> None:
+    def __init__(self, data: DataFolder, context_length: int, seed: int) -> None:
         self.tokens = data.stream("train")
-        self.context_length, self.batch_size, self.seed = context_length, batch_size, seed
+        self.context_length, self.seed = context_length, seed
         self.data_number = int(data.hash, 16)
-        self.windows = (len(self.tokens) - context_length) // context_length  # per epoch, whatever its offset
-        if self.windows < 1:
+        self.count = (len(self.tokens) - context_length) // context_length  # per epoch, whatever its offset
+        if self.count < 1:
             raise DataError(
                 f"{data.path} has {len(self.tokens):,} training tokens, less than two contexts of {context_length}.",
                 "Prepare more text, or take a smaller --context_length.",
             )
         self._epoch, self._starts = -1, np.empty(0, np.int64)
 
-    def __getitem__(self, n: int) -> Batch:
-        positions = range(n * self.batch_size, (n + 1) * self.batch_size)
-        return _batch(self.tokens.read, [self._start(position) for position in positions], self.context_length)
-
-    def _start(self, position: int) -> int:
+    def start(self, position: int) -> int:
         """First token of the window at a position in the endless row of epochs."""
-        epoch, i = divmod(position, self.windows)
+        epoch, i = divmod(position, self.count)
         if epoch != self._epoch:
             random = np.random.PCG64([self.seed, epoch, self.context_length, self.data_number])
             offset = int(random.random_raw()) % self.context_length
             # Sorting raw 64-bit draws is a permutation that no version of numpy may change.
-            order = np.argsort(random.random_raw(self.windows), kind="stable")
+            order = np.argsort(random.random_raw(self.count), kind="stable")
             self._epoch, self._starts = epoch, order * self.context_length + offset
         return int(self._starts[i])
+
+    def read(self, position: int) -> np.ndarray:
+        """The tokens of a window and the one after it."""
+        return self.tokens.read(self.start(position), self.context_length + 1)
+
+
+class TrainingBatches:
+    """The endless, fixed row of training batches. `batch_size` is the global one: all windows of one optimiser step. An
+    epoch (`windows`) is as many windows as all folders have."""
+
+    def __init__(self, data: Data, context_length: int, batch_size: int, seed: int) -> None:
+        self.batch_size = batch_size
+        self.parts = []  # each with its share of what the parts before it leave
+        left = Fraction(1)
+        for folder, share in data.parts:
+            self.parts.append((Windows(folder, context_length, seed), share / left))
+            left -= share
+        self.windows = sum(windows.count for windows, _ in self.parts)
+
+    def __getitem__(self, n: int) -> Batch:
+        return _batch([self._window(position) for position in range(n * self.batch_size, (n + 1) * self.batch_size)])
+
+    def _window(self, position: int) -> np.ndarray:
+        """Of any first p positions, floor(p * share) belong to a part: evenly spread, exact, and known without a look at
+        the positions before."""
+        for windows, share in self.parts:
+            before = position * share.numerator // share.denominator
+            if (position + 1) * share.numerator // share.denominator > before:
+                return windows.read(before)
+            position -= before
+        raise AssertionError("the last part's share of what is left is 1")
 
 
 def evaluation_batches(
@@ -83,11 +112,11 @@ def evaluation_batches(
 
     whole = [window * context_length for window in range(total // context_length)]
     for first in range(0, len(whole), batch_size):
-        yield _batch(read, whole[first : first + batch_size], context_length)
+        yield _batch([read(start, context_length + 1) for start in whole[first : first + batch_size]])
     if rest := total % context_length:
-        yield _batch(read, [total - rest], rest)
+        yield _batch([read(total - rest, rest + 1)])
 
 
-def _batch(read, starts: list[int], length: int) -> Batch:  # type: ignore[no-untyped-def]
-    rows = torch.from_numpy(np.stack([read(start, length + 1) for start in starts]))
+def _batch(windows: list[np.ndarray]) -> Batch:
+    rows = torch.from_numpy(np.stack(windows))
     return Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())

@@ -1,46 +1,54 @@
 """From a source to a data folder.
 
     source ──> tidy ──> filter ──> split ──┬──> train a BPE (on the training split only)
-                     (kept on disk)        └──> encode on all cores ──> shards, index, manifest
+                     (kept in segments)    └──> encode on all cores ──> shards, index, manifest
 
-Everything is written into `<name>.partial` and renamed when whole, so what carries the final name is finished. The same
-source gives the same bytes, however many workers there are.
+Everything is written into `<name>.partial` and renamed when whole, so what carries the final name is finished. What an
+interrupted preparation has done stays there, and the same command goes on behind it: each segment of clean text has a
+done-marker, and so has each that is encoded. The same source gives the same bytes, however many workers there are and
+however often it was interrupted.
 """
 
 import json
 import os
 import shutil
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from loguru import logger
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from wikigpt.config import ModelConfig
+from wikigpt import tokenizer as tokenizers
+from wikigpt.config import ModelConfig, write_json
 from wikigpt.data.article import SALT, SPLITS, Article, document, repaired, split_key, split_of
 from wikigpt.data.filters import Filter
 from wikigpt.data.shards import MANIFEST, DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
-from wikigpt.data.sources import Source
+from wikigpt.data.sources import Source, printable
 from wikigpt.errors import DataError
+from wikigpt.runs import locked
 from wikigpt.tokenizer import Tokenizer, gpt2, train_bpe
 
-BPE_SAMPLE = 10**9  # bytes of text that a BPE is trained on at the most
+BPE_SAMPLE = 200 * 2**20  # bytes of text that a BPE is trained on at the most: more changes no merge that matters
 CHUNK = 2**20  # characters of text handed to a worker at once
+SEGMENT = 32 * 2**20  # characters of clean text between done-markers
+PART = 32 * 2**20  # bytes of input files that share a set of shards, where several are so small
+WORK = "work"  # inside a folder that is not finished
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
     """What decides the bytes of a data folder, beside its source."""
 
-    tokenizer: str  # gpt2 or bpe
+    tokenizer: str  # gpt2, bpe, or the path of a tokenizer.json
     vocab_size: int  # of a bpe
     held_out: float  # share of articles for validation, and as many again for test
 
@@ -51,57 +59,89 @@ def bpe_vocab_size(model: ModelConfig) -> int:
 
 
 def prepare(source: Source, settings: PrepareSettings, folder: Path, workers: int, fresh: bool = False) -> DataFolder:
-    """Makes the data folder, or returns the one that is there if it was made from the same source and settings.
+    """Makes the data folder, or returns the one that is there if it was made from the same source and settings. Goes on
+    where the same preparation was interrupted.
 
     Raises DataError where another one is there (unless `fresh`), or where the source has nothing to train on.
     """
-    asked = _asked(source, settings)
-    if folder.exists() and not (folder / MANIFEST).exists():
-        raise DataError(f"{folder} is there and is no data folder.", "Move it away, or give another name with --name.")
-    if folder.exists() and not fresh:
-        return _existing(folder, asked)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    clean = partial / "clean"
-    clean.mkdir(parents=True)
-    with Progress(
-        TextColumn("{task.description:10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        counts, dropped = _clean(source, settings.held_out, clean, progress)
+    busy = DataError(f"Another process is preparing {folder}.", "Wait for it, or give another name with --name.")
+    with locked(folder, busy):
+        asked = _asked(source, settings)
+        if folder.exists() and not (folder / MANIFEST).exists():
+            raise DataError(f"{folder} is there and is no data folder.", "Move it away, or give another with --name.")
+        if folder.exists() and not fresh:
+            return _existing(folder, asked)
+        partial = _partial(folder, asked)
+        if not (partial / MANIFEST).exists():
+            write_manifest(partial, asked | _make(source, settings, partial, workers), leave_out=WORK)
+        shutil.rmtree(partial / WORK, ignore_errors=True)
+        if folder.exists():  # the old one goes when the new one is in its place
+            old = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+            partial.rename(folder)
+            shutil.rmtree(old)
+        else:
+            partial.rename(folder)
+        return DataFolder(folder)
+
+
+def _partial(folder: Path, asked: dict[str, Any]) -> Path:
+    """Where the folder is made: what an interrupted preparation of the same left, else an empty place."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    for mark in (partial / MANIFEST, partial / WORK / "asked.json"):  # whole but for its name, or not yet
+        if mark.exists() and _same(json.loads(mark.read_text(encoding="utf-8")), asked):
+            logger.info(f"continuing an interrupted preparation of {folder}")
+            return partial
+    if partial.exists():  # under another name first: a kill in between leaves nothing that could be gone on with
+        going = partial.with_name(partial.name + ".old")
+        shutil.rmtree(going, ignore_errors=True)
+        partial.rename(going)
+        shutil.rmtree(going)
+    (partial / WORK).mkdir(parents=True)
+    write_json(partial / WORK / "asked.json", asked)
+    return partial
+
+
+def _same(record: dict[str, Any], asked: dict[str, Any]) -> bool:
+    return all(record.get(name) == value for name, value in asked.items())
+
+
+def _make(source: Source, settings: PrepareSettings, partial: Path, workers: int) -> dict[str, Any]:
+    """All files but the manifest, whose content it returns."""
+    work = partial / WORK
+    columns = TextColumn("{task.description:10}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        segments = list(_clean(source, settings.held_out, work, progress))
+        counts = sum((Counter(segment.counts) for segment in segments), Counter[str]())
+        dropped = sum((Counter(segment.dropped) for segment in segments), Counter[str]())
         if missing := [split for split in SPLITS if not counts[f"{split} articles"]]:
-            problem = f"{source.origin} has no article for {' and '.join(missing)}."
+            what = "" if len(missing) == 3 else f" for {' and '.join(missing)}"
+            gone = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items())
+            problem = f"{source.origin} has no article{what}{f' (dropped: {gone})' if gone else ''}."
             raise DataError(problem, "Give it more articles, or a larger --held_out.")
-        tokenizer = (
-            gpt2() if settings.tokenizer == "gpt2" else train_bpe(_training_texts(clean, counts), settings.vocab_size)
-        )
-        tokenizer.save(partial / "tokenizer")
-        _encode(source, clean, partial, tokenizer, workers, counts, progress)
-    shutil.rmtree(clean)
-    splits = {s: {k: counts[f"{s} {k}"] for k in ("articles", "tokens", "bytes")} for s in SPLITS}
-    write_manifest(partial, {**asked, **_made(tokenizer), "splits": splits, "dropped": dict(sorted(dropped.items()))})
-    if folder.exists():  # the old one goes when the new one is in its place
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old)
-    else:
-        partial.rename(folder)
-    return DataFolder(folder)
+        if not (partial / "tokenizer" / tokenizers.TOKENIZER).exists():
+            _tokenizer(settings, segments, counts).save(partial / "tokenizer")
+        tokenizer = tokenizers.load(partial / "tokenizer")
+        tokens = _encode(segments, partial, tokenizer, workers, counts, progress)
+    _write_articles(segments, partial)
+    splits = {
+        s: {"articles": counts[f"{s} articles"], "tokens": tokens[s], "bytes": counts[f"{s} bytes"]} for s in SPLITS
+    }
+    return _made(tokenizer) | {"splits": splits, "dropped": dict(sorted(dropped.items()))}
 
 
 def _asked(source: Source, settings: PrepareSettings) -> dict[str, Any]:
-    files = [{"name": path.name, "sha256": file_hash(path)} for path in source.files]
+    files = [{"name": printable(path.name), "sha256": file_hash(path)} for path in source.files]
     kept = ("name", "wiki", "origin", "licence", "attribution", "cleaner")
+    made_of = asdict(settings)
+    if settings.tokenizer not in ("gpt2", "bpe"):
+        made_of["tokenizer"] = f"sha256 {tokenizers.load(Path(settings.tokenizer), foreign=True).sha256}"
     return {
         "format": 1,
         "wiki": source.wiki,
         "source": {name: getattr(source, name) for name in kept} | {"files": files},
-        "settings": asdict(settings),
+        "settings": made_of,
         "salt": SALT,
     }
 
@@ -114,72 +154,212 @@ def _made(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _existing(folder: Path, asked: dict[str, Any]) -> DataFolder:
     data = DataFolder(folder)
-    if any(data.manifest.get(name) != value for name, value in asked.items()):
+    if not _same(data.manifest, asked):
         problem = f"{folder} was made from another source or with other settings."
         raise DataError(problem, "Add --fresh to make it anew, or --name for another folder.")
     logger.info(f"{folder} is prepared already; --fresh makes it anew")
     return data
 
 
-def _clean(source: Source, held_out: float, clean: Path, progress: Progress) -> tuple[Counter[str], Counter[str]]:
-    """Tidies, filters and splits; keeps what passes as one JSON line per article, one file per input file."""
+@dataclass(frozen=True)
+class Segment:
+    """Clean text of one part of the input, one JSON line per article, and its done-marker."""
+
+    path: Path  # work/00000-00000.jsonl
+    file: int  # number of the part, and of its shards
+    read: int  # articles of the part that were read up to its end, dropped ones too
+    last: bool  # of its part
+    counts: dict[str, int]  # articles and bytes by split
+    dropped: dict[str, int]  # articles by reason
+
+    def __iter__(self) -> Iterator[tuple[str, Article]]:
+        with open(self.path, encoding="utf-8") as file:
+            for line in file:
+                record = json.loads(line)
+                yield record.pop("split"), Article(**record)
+
+    @property
+    def articles(self) -> int:
+        return sum(self.counts.get(f"{split} articles", 0) for split in SPLITS)
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.counts.get(f"{split} bytes", 0) for split in SPLITS)
+
+
+def _clean(source: Source, held_out: float, work: Path, progress: Progress) -> Iterator[Segment]:
+    """Tidies, filters and splits all files; keeps what passes. Segments that are there already are taken as they are."""
+    parts = _parts(source.files)
+    sizes = [sum(path.stat().st_size for path in part) for part in parts]
+    task = progress.add_task("reading", total=sum(sizes))
+    keep = Filter(wikipedia=bool(source.wiki))
+    before = 0  # bytes of the parts before
+    for file, part in enumerate(parts):
+        segment: Segment | None = None
+        while (after := _done(work, file, segment)) is not None:
+            segment = after
+            for _, article in segment:
+                keep.remember(article)
+            yield segment
+        if segment is None or not segment.last:
+            articles = islice(_articles(source, part), segment.read if segment else 0, None)
+            number = _number(segment) + 1
+            while segment is None or not segment.last:
+                out = work / f"{file:05d}-{number:05d}.jsonl"
+                read = segment.read if segment else 0
+                segment = _write_segment(source, articles, held_out, keep, out, file, read, before, progress)
+                number += 1
+                yield segment
+        before += sizes[file]
+        progress.update(task, completed=before)
+
+
+def _parts(files: Sequence[Path]) -> list[list[Path]]:
+    """Files that share a set of shards: each alone, but small ones together, or a folder of a hundred thousand notes would
+    become six times as many files."""
+    parts: list[list[Path]] = []
+    size = 0
+    for path in files:
+        size += path.stat().st_size
+        if not parts or size > PART:
+            parts.append([])
+            size = path.stat().st_size
+        parts[-1].append(path)
+    return parts
+
+
+def _articles(source: Source, part: list[Path]) -> Iterator[tuple[int, Article]]:
+    """What stands in the files of a part, with the bytes of it that were read so far."""
+    before = 0
+    for path in part:
+        for position, article in source.read(path):
+            yield before + position, article
+        before += path.stat().st_size
+
+
+def _number(segment: Segment | None) -> int:
+    return int(segment.path.stem.split("-")[1]) if segment else -1
+
+
+def _done(work: Path, file: int, before: Segment | None) -> Segment | None:
+    """The finished segment after another one."""
+    path = work / f"{file:05d}-{_number(before) + 1:05d}.jsonl"
+    mark = path.with_suffix(".json")
+    return Segment(path, **json.loads(mark.read_text(encoding="utf-8"))) if mark.exists() else None
+
+
+def _write_segment(
+    source: Source,
+    articles: Iterator[tuple[int, Article]],
+    held_out: float,
+    keep: Filter,
+    path: Path,
+    file_number: int,
+    read: int,
+    before: int,
+    progress: Progress,
+) -> Segment:
+    """Reads articles until the segment is full or the file ends. `before` is the bytes of the files before."""
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    keep = Filter()
-    task = progress.add_task("reading", total=None)
-    for number, path in enumerate(source.files):
-        with open(clean / f"{number:05d}.jsonl", "w", encoding="utf-8") as file:
-            for article in source.read(path):
-                progress.advance(task)
-                article = replace(article, title=repaired(article.title), text=repaired(article.text))
-                if reason := keep.reason_to_drop(article):
-                    dropped[reason] += 1
-                    continue
-                split = split_of(split_key(article, source.wiki, source.name), held_out)
-                counts[f"{split} articles"] += 1
-                counts[f"{split} bytes"] += len(document(article).encode())
-                file.write(json.dumps({"split": split} | asdict(article), ensure_ascii=False) + "\n")
-    progress.update(task, total=progress.tasks[task].completed)
-    return counts, dropped
+    size, last = 0, True
+    with open(path, "w", encoding="utf-8") as file:
+        for position, article in articles:
+            read += 1
+            progress.update(progress.task_ids[0], completed=before + position)
+            article = Article(**{name: repaired(value) for name, value in asdict(article).items()})
+            if reason := keep.reason_to_drop(article):
+                dropped[reason] += 1
+                continue
+            split = split_of(split_key(article, source.wiki, source.name), held_out)
+            counts[f"{split} articles"] += 1
+            counts[f"{split} bytes"] += len(document(article).encode())
+            file.write(json.dumps({"split": split} | asdict(article), ensure_ascii=False) + "\n")
+            size += len(article.text)
+            if size >= SEGMENT:
+                last = False
+                break
+        file.flush()
+        os.fsync(file.fileno())
+    segment = Segment(path, file_number, read, last, dict(counts), dict(dropped))
+    write_json(path.with_suffix(".json"), {k: v for k, v in asdict(segment).items() if k != "path"})
+    return segment
 
 
-def _cleaned(file: IO[str]) -> Iterator[tuple[str, Article]]:
-    for line in file:
-        record = json.loads(line)
-        yield record.pop("split"), Article(**record)
+def _tokenizer(settings: PrepareSettings, segments: list[Segment], counts: Counter[str]) -> Tokenizer:
+    if settings.tokenizer == "gpt2":
+        return gpt2()
+    if settings.tokenizer == "bpe":
+        return train_bpe(_training_texts(segments, counts), settings.vocab_size)
+    return tokenizers.load(Path(settings.tokenizer))
 
 
-def _training_texts(clean: Path, counts: Counter[str]) -> Iterator[str]:
+def _training_texts(segments: list[Segment], counts: Counter[str]) -> Iterator[str]:
     """Documents of the training split, thinned out evenly (by a seeded draw) to at most BPE_SAMPLE bytes."""
     share = BPE_SAMPLE / max(1, counts["train bytes"])
     draw = np.random.Generator(np.random.PCG64(0))
-    for path in sorted(clean.iterdir()):
-        with open(path, encoding="utf-8") as file:
-            for split, article in _cleaned(file):
-                if split == "train" and (share >= 1 or draw.random() < share):
-                    yield document(article)
+    for segment in segments:
+        for split, article in segment:
+            if split == "train" and (share >= 1 or draw.random() < share):
+                yield document(article)
 
 
 def _encode(
-    source: Source, clean: Path, out: Path, tokenizer: Tokenizer, workers: int, counts: Counter[str], progress: Progress
-) -> None:
-    """Encodes every kept article into the shards of its file and split, in the order of the source."""
+    segments: list[Segment], out: Path, tokenizer: Tokenizer, workers: int, counts: Counter[str], progress: Progress
+) -> Counter[str]:
+    """Encodes every kept article into the shards of its file and split, in the order of the source; counts the tokens."""
     dtype = token_dtype(tokenizer.vocab_size)
-    task = progress.add_task("encoding", total=sum(counts[f"{split} articles"] for split in SPLITS))
-    with pq.ParquetWriter(out / "articles.parquet", ARTICLES) as table:
-        for number in range(len(source.files)):
-            shards = {split: ShardWriter(out, split, number, dtype) for split in SPLITS}
-            with open(clean / f"{number:05d}.jsonl", encoding="utf-8") as file:
-                for chunk, encoded in _encoded_in_order(_chunks(file), tokenizer, workers):
-                    rows = []
-                    for (split, article), ids in zip(chunk, encoded, strict=True):
-                        start = shards[split].append(ids)
-                        counts[f"{split} tokens"] += len(ids)
-                        rows.append(_row(article, split, shards[split].name, start, len(ids)))
-                    table.write_table(pa.Table.from_pylist(rows, ARTICLES))
-                    progress.advance(task, len(chunk))
-            for shard in shards.values():
-                shard.close()
+    task = progress.add_task("encoding", total=sum(segment.bytes for segment in segments))
+    mark = (
+        out / WORK / "encoded.json"
+    )  # segments that are done, and how many documents the shards of their part have then
+    done = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
+    tokens: Counter[str] = Counter()
+    number = 0
+    for file, part in groupby(segments, key=lambda segment: segment.file):
+        documents = done.get("documents", {}) if done.get("file") == file else {}
+        shards: dict[str, ShardWriter] = {}
+        for segment in part:
+            number += 1
+            if number > done.get("segments", 0):
+                shards = shards or {s: ShardWriter(out, s, file, dtype, documents.get(s, 0)) for s in SPLITS}
+                for chunk, encoded in _encoded_in_order(_chunks(segment), tokenizer, workers):
+                    for (split, _), ids in zip(chunk, encoded, strict=True):
+                        shards[split].append(ids)
+                    progress.advance(task, sum(len(document(article).encode()) for _, article in chunk))
+                for shard in shards.values():
+                    shard.flush()
+                documents = {split: shard.documents for split, shard in shards.items()}
+                write_json(mark, {"segments": number, "file": file, "documents": documents})
+            else:
+                progress.advance(task, segment.bytes)
+        for shard in shards.values():
+            shard.close()
+        for split in SPLITS:
+            tokens[split] += (out / f"{split}_{file:05d}.bin").stat().st_size // dtype.itemsize
+    return tokens
+
+
+def _write_articles(segments: list[Segment], out: Path) -> None:
+    """The article index: where each comes from, and where its tokens lie by the shards' indexes."""
+    partial = out / WORK / "articles.parquet"
+    with pq.ParquetWriter(partial, ARTICLES) as table:
+        ends: dict[str, np.ndarray] = {}
+        places: Counter[str] = Counter()
+        for segment in segments:
+            rows = []
+            for split, article in segment:
+                shard = f"{split}_{segment.file:05d}.bin"
+                if shard not in ends:
+                    ends[shard] = np.concatenate([[0], np.fromfile(out / f"{shard}.index", "<u8")]).astype(np.int64)
+                place = places[shard]
+                places[shard] += 1
+                start, end = int(ends[shard][place]), int(ends[shard][place + 1])
+                rows.append(_row(article, split, shard, start, end - start))
+            table.write_table(pa.Table.from_pylist(rows, ARTICLES))
+            if segment.last:
+                ends.clear()
+    partial.rename(out / "articles.parquet")
 
 
 ARTICLES = pa.schema(
@@ -196,10 +376,10 @@ def _row(article: Article, split: str, shard: str, offset: int, length: int) -> 
 Chunk = list[tuple[str, Article]]
 
 
-def _chunks(file: IO[str]) -> Iterator[Chunk]:
+def _chunks(segment: Segment) -> Iterator[Chunk]:
     chunk: Chunk = []
     size = 0
-    for split, article in _cleaned(file):
+    for split, article in segment:
         chunk.append((split, article))
         size += len(article.text)
         if size >= CHUNK:

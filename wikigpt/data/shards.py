@@ -6,13 +6,15 @@
                    tokenizer/               tokenizer.json and the same as tiktoken ranks
                    manifest.json            what all of this is, with the SHA-256 of every file
 
-One set of shards per input file and split. Concatenated, a split's shards are nanoGPT's `train.bin`; each is datatrove's
-tokenised file (`.ds`, `.ds.index`) under another name.
+One set of shards per input file (small files share one) and split. Concatenated, a split's shards are nanoGPT's
+`train.bin`; each is datatrove's tokenised file (`.ds`, `.ds.index`) under another name.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,27 +39,41 @@ def file_hash(path: Path) -> str:
 
 
 class ShardWriter:
-    """Appends documents to one shard; `close` writes its index."""
+    """Appends documents to one shard and their ends to its index. One that was interrupted goes on after its first
+    `documents`; what was written behind them is cut off."""
 
-    def __init__(self, folder: Path, split: str, number: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, folder: Path, split: str, number: int, dtype: np.dtype[Any], documents: int = 0) -> None:
         self.name = f"{split}_{number:05d}.bin"
         self.dtype = dtype
-        self.tokens = 0
-        self._ends: list[int] = []
-        self._folder = folder
-        self._file = open(folder / self.name, "wb")  # noqa: SIM115 - closed in close()
+        self.documents = documents
+        path, index = folder / self.name, folder / f"{self.name}.index"
+        ends = np.fromfile(index, "<u8", documents) if documents else np.empty(0)
+        self.tokens = int(ends[-1]) if documents else 0
+        self._files = []
+        for file, size in ((path, self.tokens * dtype.itemsize), (index, documents * 8)):
+            file.touch()
+            os.truncate(file, size)
+            self._files.append(open(file, "ab"))  # noqa: SIM115 - closed in close()
 
     def append(self, ids: np.ndarray) -> int:
         """Writes one document and returns the position of its first token in the shard."""
         start = self.tokens
-        self._file.write(ids.astype(self.dtype).tobytes())
         self.tokens += len(ids)
-        self._ends.append(self.tokens)
+        self.documents += 1
+        tokens, index = self._files
+        tokens.write(ids.astype(self.dtype).tobytes())
+        index.write(np.asarray([self.tokens], "<u8").tobytes())
         return start
 
+    def flush(self) -> None:
+        """Returns when all that was appended is on the disk."""
+        for file in self._files:
+            file.flush()
+            os.fsync(file.fileno())
+
     def close(self) -> None:
-        self._file.close()
-        np.asarray(self._ends, dtype="<u8").tofile(self._folder / f"{self.name}.index")
+        for file in self._files:
+            file.close()
 
 
 class TokenStream:
@@ -101,6 +117,37 @@ class DataFolder:
         return str(self.manifest["wiki"])
 
     @property
+    def spec(self) -> str:
+        """How to name it again: `open_data(data.spec)`."""
+        return str(self.path)
+
+    @property
+    def parts(self) -> list[tuple["DataFolder", Fraction]]:
+        """Folders and their shares of the training text."""
+        return [(self, Fraction(1))]
+
+    @property
+    def training_tokens(self) -> int:
+        return int(self.manifest["splits"]["train"]["tokens"])
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Whose text this is, for what is made of it."""
+        kept = {key: self.manifest["source"].get(key, "") for key in ("origin", "licence", "attribution")}
+        counts = self.manifest["splits"]["train"]
+        return {
+            "name": self.name,
+            "wiki": self.wiki,
+            **kept,
+            "articles": counts["articles"],
+            "tokens": counts["tokens"],
+        }
+
+    @property
+    def tokenizer_hash(self) -> str:
+        return str(self.manifest["tokenizer"]["sha256"])
+
+    @property
     def vocab_size(self) -> int:
         return int(self.manifest["tokenizer"]["vocab_size"])
 
@@ -128,24 +175,83 @@ class DataFolder:
                 raise DataError(problem, "Make the data again with: wikigpt prepare --fresh")
 
 
-def write_manifest(folder: Path, record: dict[str, Any]) -> None:
-    """Adds the size and SHA-256 of every file in the folder, and writes the manifest last of all."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+class Mixture:
+    """Several folders read as one, each with a share of the training text. Raises DataError where their tokenizers differ:
+    a token must mean the same in all of them."""
+
+    def __init__(self, parts: Sequence[tuple[DataFolder, Fraction]]) -> None:
+        total = sum(weight for _, weight in parts)
+        self.parts = [(folder, weight / total) for folder, weight in parts]
+        self.path = parts[0][0].path  # where the tokenizer lies
+        first = parts[0][0]
+        self.wiki, self.vocab_size, self.end_of_text = first.wiki, first.vocab_size, first.end_of_text
+        self.tokenizer_hash = first.tokenizer_hash
+        self.name = "+".join(folder.name for folder, _ in parts)
+        self.spec = ",".join(f"{folder.path}:{weight}" for folder, weight in parts)
+        self.training_tokens = sum(folder.training_tokens for folder, _ in parts)
+        for folder, _ in parts[1:]:
+            if folder.tokenizer_hash != first.tokenizer_hash:
+                tokenizer = first.path / "tokenizer"
+                raise DataError(
+                    f"{first.path} and {folder.path} have different tokenizers.",
+                    f"Prepare one again with the other's, for example with: --tokenizer {tokenizer}",
+                )
+
+    @cached_property
+    def hash(self) -> str:
+        """Stands for all data and all shares."""
+        shares = ",".join(f"{folder.hash}:{share}" for folder, share in self.parts)
+        return hashlib.sha256(shares.encode()).hexdigest()
+
+    def verify(self) -> None:
+        for folder, _ in self.parts:
+            folder.verify()
+
+
+Data = DataFolder | Mixture
+
+
+def write_manifest(folder: Path, record: dict[str, Any], leave_out: str = "") -> None:
+    """Adds the size and SHA-256 of every file in the folder (but for the inner folder `leave_out`), and writes the manifest
+    last of all."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in paths
+        name: {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        for name, path in paths.items()
+        if name.split("/")[0] not in (MANIFEST, leave_out) and not name.endswith(".partial")  # left by a kill
     }
     write_json(folder / MANIFEST, {**record, "files": files})
 
 
-def find_data(datafolder: str, data: str | None) -> DataFolder:
-    """The data folder called `data` (a name under `datafolder`, or a path); the only one there is where it is None."""
+def find_data(datafolder: str, data: str | None) -> Data:
+    """The data called `data`: a folder's name under `datafolder`, its path, or several with shares ("en:0.7,pt:0.3"); the
+    only folder there is where it is None. Raises DataError where there is none."""
     if data is not None:
-        return DataFolder(Path(data) if (Path(data) / MANIFEST).exists() else Path(datafolder) / data)
-    folders = sorted(path.parent for path in Path(datafolder).glob(f"*/{MANIFEST}"))
-    found = [path for path in folders if path.suffix not in (".partial", ".old")]  # left by a kill while renaming
+        return _open_data(datafolder, data)
+    found = sorted(path.parent for path in Path(datafolder).glob(f"[!.]*/{MANIFEST}"))  # .name.partial is not finished
     if not found:
         raise DataError(f"There is no prepared data in {datafolder}/.", "Make some with: wikigpt prepare")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise DataError(f"There are several data folders in {datafolder}/: {names}.", "Choose one with --data NAME.")
     return DataFolder(found[0])
+
+
+def _open_data(datafolder: str, data: str) -> Data:
+    def folder(name: str) -> DataFolder:
+        return DataFolder(Path(name) if (Path(name) / MANIFEST).exists() else Path(datafolder) / name)
+
+    if "," not in data:
+        return folder(data)
+    parts = []
+    for item in data.split(","):
+        name, colon, weight = item.strip().rpartition(":")
+        try:
+            parts.append((folder(name if colon else weight), Fraction(weight) if colon else Fraction(1)))
+        except (ValueError, ZeroDivisionError):
+            raise DataError(f"{weight!r} in --data {data} is no number.", "Write it as en:0.7,pt:0.3") from None
+    if bad := [f"{f.name}:{float(weight):g}" for f, weight in parts if weight <= 0]:
+        raise DataError(f"A share in --data must be above 0, not {bad[0]}.", "Leave that folder out.")
+    if len({f.path for f, _ in parts}) < len(parts):
+        raise DataError(f"A folder stands twice in --data {data}.", "Name each once, with its share.")
+    return Mixture(parts)
