@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from helpers import LENGTH, quick, training_command, wikigpt
 
 from wikigpt.config import ModelConfig
 from wikigpt.data.prepare import PrepareSettings, prepare
 from wikigpt.data.shards import DataFolder
 from wikigpt.data.sources import sample
 from wikigpt.hardware import Machine
+
+quick()
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +33,10 @@ def machine() -> Machine:
     """A CPU in float32, without timing it."""
     torch.set_num_threads(2)
     return Machine("cpu", "test", "float32", "for the test", 2, 2**34, 1e11, "measured")
+
+
+@pytest.fixture
+def train(data, tmp_path, monkeypatch):
+    """Trains through the command line, in this process, in a folder of its own; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+    return lambda flags, length=LENGTH: wikigpt(training_command(flags, length), data.path.parent)

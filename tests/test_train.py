@@ -1,53 +1,20 @@
-"""A run keeps its contract: its rows, its settings, its checkpoints, and the same end whether or not it was stopped."""
+"""A run keeps its contract: its rows, its settings, and what it does with numbers that cannot be."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from helpers import state
 
 from wikigpt import config as defaults
 from wikigpt import hardware
-from wikigpt.checkpoint import newest_checkpoint
-from wikigpt.cli import main
 from wikigpt.config import RunConfig
-from wikigpt.errors import RunError
 from wikigpt.hardware import detect
 from wikigpt.metrics import MetricsLog, read_metrics
 from wikigpt.plan import choose_model, choose_training, fitting_batch, flops_per_token, training_memory
-
-SHAPE = "--emb_dim 32 --n_heads 2 --n_layers 1 --context_length 32 --drop_rate 0.1 --dtype float32 --threads 2"
-LENGTH = "--batch_size 8 --max_steps 12 --warmup_steps 4 --eval_every 4 --save_every 6 --eval_tokens 500"
-
-
-@pytest.fixture
-def train(data, tmp_path, monkeypatch):
-    """Trains through the command line, in this process; returns the exit code."""
-    monkeypatch.chdir(tmp_path)
-    settings = SimpleNamespace(
-        **{name: getattr(defaults, name) for name in ("MODEL_CONFIGS", "TRAINING_SETTINGS", "MODEL_DIR")}
-    )
-    settings.DATAFOLDER = str(data.path.parent)
-
-    def run(flags, length=LENGTH):
-        command = f"train --model_config tiny --training_setting small_models {SHAPE} {length} {flags}"
-        return main(command.split(), settings)
-
-    return run
-
-
-def weights(run):
-    return load_file(newest_checkpoint(run) / "model.safetensors")
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_the_rows_are_the_contract(train, tmp_path):
@@ -83,75 +50,9 @@ def test_the_rows_are_the_contract(train, tmp_path):
     assert (run / "latest").read_text() == "step_00000012\n"
 
 
-def test_a_stopped_run_ends_as_one_that_never_stopped(train, tmp_path):
-    assert train("--run whole") == 0
-    assert train("--run stopped") == 0
-    stopped = tmp_path / "models" / "stopped"
-    after_twelve = weights(stopped)
-    (stopped / "checkpoints" / "step_00000012").rename(tmp_path / "gone")  # as if it had stopped after step 6
-    (stopped / "latest").write_text("step_00000006\n")
-    assert newest_checkpoint(stopped).name == "step_00000006"
-    assert train("--run stopped") == 0
-    assert same(weights(stopped), after_twelve) and same(after_twelve, weights(tmp_path / "models" / "whole"))
-    one, other = (read_metrics(tmp_path / "models" / name, "train") for name in ("whole", "stopped"))
-    assert [row["loss"] for row in one] == [row["loss"] for row in other]
-
-
-def test_how_often_one_looks_changes_nothing(train, tmp_path):
-    assert train("--run often --eval_every 1 --save_every 1") == 0
-    assert train("--run never --eval_every 99 --save_every 99") == 0
-    assert same(weights(tmp_path / "models" / "often"), weights(tmp_path / "models" / "never"))
-    assert len(list((tmp_path / "models" / "often" / "checkpoints").iterdir())) == 2
-
-
 def test_a_seed_is_a_run(train, tmp_path):
     train("--run a --seed 1"), train("--run b --seed 2")
-    assert not same(weights(tmp_path / "models" / "a"), weights(tmp_path / "models" / "b"))
-
-
-def test_the_same_command_again_is_finished_and_other_settings_are_named(train, tmp_path, capsys):
-    assert train("--run r") == 0
-    stamp = (tmp_path / "models/r/checkpoints/step_00000012/state.json").stat().st_mtime_ns
-    assert train("--run r") == 0
-    assert (tmp_path / "models/r/checkpoints/step_00000012/state.json").stat().st_mtime_ns == stamp
-    capsys.readouterr()
-    assert train("--run r --learning_rate 1e-4 --seed 3") == 2
-    message = capsys.readouterr().err
-    assert (
-        "learning_rate: " in message and "-> 0.0001" in message and "seed: 0 -> 3" in message and "--fresh" in message
-    )
-    assert train("--run r --learning_rate 1e-4 --seed 3 --fresh") == 0
-
-
-def test_a_damaged_checkpoint_is_passed_over(train, tmp_path):
-    assert train("--run r") == 0
-    run = tmp_path / "models" / "r"
-    (run / "checkpoints/step_00000012/optimizer.safetensors").write_bytes(b"half")
-    assert newest_checkpoint(run).name == "step_00000006"
-    (run / "checkpoints/step_00000006/state.json").unlink()
-    with pytest.raises(RunError, match="is whole"):
-        newest_checkpoint(run)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_signal_saves_and_the_same_command_continues(data, tmp_path, number):
-    (tmp_path / "dataset").symlink_to(data.path.parent)
-    flags = "--model_config tiny --training_setting small_models --batch_size 8 --max_steps 400 --eval_every 400"
-    command = f"-m wikigpt train {flags} {SHAPE}".split()
-    process = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    run = tmp_path / "models" / "es-tiny"
-    while process.poll() is None and len(read_metrics(run, "train")) < 3:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command continues it" in said
-    step = int(newest_checkpoint(run).name.removeprefix("step_"))
-    assert 3 <= step < 400 and (run / "loss.png").exists()
-    said = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=True
-    ).stderr
-    assert "continuing" in said
-    assert [row["step"] for row in read_metrics(run, "train")] == list(range(1, 401))
+    assert state(tmp_path / "models" / "a") != state(tmp_path / "models" / "b")
 
 
 @pytest.mark.parametrize(
@@ -210,17 +111,6 @@ def test_a_torn_last_row_spoils_no_other(tmp_path):
     assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path, "train")] == [(1, 3.0), (2, 1.5)]
 
 
-def test_a_kill_between_the_last_save_and_the_last_figures_loses_neither(train, tmp_path):
-    assert train("--run r") == 0
-    run = tmp_path / "models" / "r"
-    rows = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (run / "metrics.jsonl").write_text("".join(row for row in rows if '"final"' not in row))
-    (run / "loss.png").unlink()
-    assert train("--run r") == 0
-    assert len(read_metrics(run, "final")) == 1 and (run / "loss.png").exists()
-    assert [row["step"] for row in read_metrics(run, "train")] == list(range(1, 13))
-
-
 def test_a_folder_that_is_no_run_is_left_alone(train, tmp_path, capsys):
     (tmp_path / "models" / "r").mkdir(parents=True)
     (tmp_path / "models" / "r" / "thesis.txt").write_text("mine")
@@ -263,7 +153,7 @@ def test_a_short_card_name_inside_a_longer_one_does_not_count():
 
 def test_the_machine_is_asked_what_it_can():
     machine = detect("cpu")
-    assert machine.dtype in ("float32", "bfloat16") and "times as fast" in machine.dtype_reason
+    assert machine.dtype in ("float32", "bfloat16") and re.search("times as fast|emulated", machine.dtype_reason)
     assert machine.peak_flops > 1e9 and machine.threads >= 1
     assert detect("cpu", "float32").dtype == "float32"
 

@@ -2,60 +2,76 @@
 
     models/<run>/checkpoints/step_00000100/model.safetensors       weights, float32
                                            optimizer.safetensors   AdamW's moments by parameter, random states
-                                           state.json              step, gradient scaler, SHA-256 of both files
-    models/<run>/latest                                            "step_00000100"
+                                           state.json              step, validation loss, SHA-256 of both files
+    models/<run>/latest, best                                      "step_00000100"
 
 A checkpoint is written beside its place and renamed when whole, so a folder named step_... is complete unless the disk
-lost it; the checksums tell. The newest complete one wins.
+lost it; the checksums tell. The newest complete one wins. Kept are the newest two (one to fall back on), the one with the
+lowest validation loss, every --keep_every steps, and of a wsd run the last one before its learning rate falls: from there
+a longer run goes on as if it had been longer from the beginning.
 """
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from wikigpt.config import write_json, write_text
+from wikigpt.config import RunConfig, write_json, write_text
 from wikigpt.data.shards import file_hash
 from wikigpt.errors import RunError
+from wikigpt.optim import stable_steps
 
-KEEP = 2  # newest checkpoints kept: one to fall back on
+NEWEST = 2  # kept, whatever they are
+WEIGHTS = "model.safetensors"
 
 
 def save_checkpoint(
-    run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, device: str
+    run: Path,
+    config: RunConfig,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    validation_loss: float | None,
 ) -> Path:
-    """Writes the state after `step` optimiser steps and removes checkpoints older than the newest two."""
+    """Writes the state after `step` optimiser steps, with its validation loss where it was measured, and removes the
+    checkpoints that need not be kept. Raises OSError where it cannot be written; nothing is lost then."""
     final = run / "checkpoints" / f"step_{step:08d}"
     partial = final.with_name(final.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(
-        {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}, partial / "model.safetensors"
-    )
-    save_file(_optimizer_tensors(model, optimizer) | _random_states(device), partial / "optimizer.safetensors")
-    for path in partial.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    hashes = {path.name: file_hash(path) for path in sorted(partial.iterdir())}
-    write_json(partial / "state.json", {"step": step, "scaler": scaler.state_dict(), "files": hashes})
-    shutil.rmtree(final, ignore_errors=True)
+    weights = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+    try:
+        _save_tensors(weights, partial / WEIGHTS)
+        _save_tensors(
+            _optimizer_tensors(model, optimizer) | _random_states(config.device), partial / "optimizer.safetensors"
+        )
+        hashes = {path.name: file_hash(path) for path in sorted(partial.iterdir())}
+        state = {"step": step, "validation_loss": validation_loss, "scaler": scaler.state_dict(), "files": hashes}
+        write_json(partial / "state.json", state)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _remove(final)  # a damaged one of the same step, which was passed over
     partial.rename(final)
     write_text(run / "latest", final.name + "\n")
-    for old in _checkpoints(run)[KEEP:]:
-        shutil.rmtree(old)
+    _remove_old(run, config)
     return final
 
 
-def newest_checkpoint(run: Path) -> Path | None:
+def newest_checkpoint(run: Path, weights_only: bool = False) -> Path | None:
     """The newest complete checkpoint of a run, None where there is none. Raises RunError where all are damaged."""
     damaged = []
-    for path in _checkpoints(run):
-        if not (damage := _damage(path)):
+    for path in checkpoints(run):
+        if not (damage := _damage(path, weights_only)):
             return path
         damaged.append(damage)
     if damaged:
@@ -63,9 +79,51 @@ def newest_checkpoint(run: Path) -> Path | None:
     return None
 
 
+def newest_step(run: Path) -> int:
+    """The step of the newest complete checkpoint, 0 where there is none."""
+    newest = newest_checkpoint(run)
+    return _step(newest) if newest else 0
+
+
+def go_on_from(run: Path, config: RunConfig, checkpoint: Path) -> None:
+    """Removes newer checkpoints, which are damaged and would count among the newest, and mends what a kill left."""
+    for path in checkpoints(run):
+        if path > checkpoint:
+            _remove(path)
+    write_text(run / "latest", checkpoint.name + "\n")
+    _remove_old(run, config)
+
+
+def find_checkpoint(run: Path, which: str) -> Path:
+    """A checkpoint to read weights from: "latest", "best", a step, or the name of a folder in checkpoints/. Raises RunError
+    where there is none or its weights differ from their checksum."""
+    if which == "latest":
+        if (newest := newest_checkpoint(run, weights_only=True)) is None:
+            raise RunError(
+                f"The run {run.name} has no checkpoint yet.", f"Continue it with: wikigpt train --run {quote(run.name)}"
+            )
+        return newest
+    name = which
+    if which == "best":
+        name = (run / "best").read_text(encoding="utf-8").strip() if (run / "best").exists() else "none"
+    elif which.isdecimal():
+        name = f"step_{int(which):08d}"
+    path = run / "checkpoints" / name
+    if not (path / "state.json").is_file():
+        there = ", ".join(sorted(found.name for found in (run / "checkpoints").glob("*_" + "[0-9]" * 8)))
+        raise RunError(f"The run {run.name} has no checkpoint {which!r}.", f"There are: {there or 'none'}.")
+    if damage := _damage(path, weights_only=True):
+        raise RunError(f"{damage}.", "Take another --checkpoint.")
+    return path
+
+
 def load_weights(checkpoint: Path, model: nn.Module) -> int:
     """Copies the weights of a checkpoint into the model and returns its step."""
-    model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+    try:
+        model.load_state_dict(load_file(checkpoint / WEIGHTS))
+    except RuntimeError as error:
+        problem = f"The weights in {checkpoint} are of another model than its run.json."
+        raise RunError(problem, "Restore run.json, or start over with --fresh.") from error
     return int(_state(checkpoint)["step"])
 
 
@@ -90,26 +148,105 @@ def load_checkpoint(
     return step
 
 
-def _checkpoints(run: Path) -> list[Path]:
-    found = (run / "checkpoints").glob("step_" + "[0-9]" * 8)
-    return sorted(found, reverse=True)
+def rewind(run: Path, old: RunConfig, new: RunConfig) -> str | None:
+    """Takes a wsd run that is to become longer back to before its learning rate fell: what was trained after that is set
+    aside as checkpoints/aside_..., from where weights can still be read. Returns what it did, in words; None where
+    nothing had to be done. Doing it again changes nothing, so a kill in between is harmless."""
+    stable = stable_steps(old.total_steps, old.training)
+    if stable is None or new.total_steps <= old.total_steps or not (found := checkpoints(run)):
+        return None
+    fallen = [path for path in found if _step(path) > stable]
+    if not fallen:
+        return None
+    before = [path for path in found if _step(path) <= stable and not _damage(path)]
+    if not before:
+        return "no checkpoint from before the learning rate fell is left: it rises again"
+    for path in fallen:
+        aside = path.with_name(f"aside_{_step(path):08d}")
+        shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+        path.rename(aside)
+    write_text(run / "latest", before[0].name + "\n")
+    _write_best(run)
+    kept = "what came after is kept as checkpoints/aside_..."
+    return f"going on from step {_step(before[0]):,}, before the learning rate fell; {kept}"
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Folders of finished saves, the newest first."""
+    return sorted((run / "checkpoints").glob("step_" + "[0-9]" * 8), reverse=True)
+
+
+def _remove_old(run: Path, config: RunConfig) -> None:
+    """Removes the checkpoints that need not be kept, and what a kill left of a save or a removal."""
+    for left in (run / "checkpoints").glob("step_*.*"):
+        shutil.rmtree(left)
+    best, found = _write_best(run), checkpoints(run)
+    stable = stable_steps(config.total_steps, config.training)
+    for number, path in enumerate(found):
+        every = config.keep_every is not None and _step(path) % config.keep_every == 0
+        if not (number < NEWEST or path == best or every or _step(path) == stable):
+            _remove(path)
+
+
+def _write_best(run: Path) -> Path | None:
+    """Notes the checkpoint with the lowest validation loss; the newer of two equal ones."""
+    losses = {path: _validation_loss(path) for path in checkpoints(run)}
+    known = {path: loss for path, loss in losses.items() if loss is not None}
+    if not known:
+        (run / "best").unlink(missing_ok=True)
+        return None
+    best = min(known, key=known.__getitem__)
+    write_text(run / "best", best.name + "\n")
+    return best
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under another name first: a kill in between leaves nothing that looks like a checkpoint."""
+    if checkpoint.exists():
+        going = checkpoint.with_name(checkpoint.name + ".old")
+        shutil.rmtree(going, ignore_errors=True)
+        checkpoint.rename(going)
+        shutil.rmtree(going)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:
     return dict(json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
 
 
-def _damage(checkpoint: Path) -> str | None:
+def _validation_loss(checkpoint: Path) -> float | None:
+    try:
+        loss = _state(checkpoint).get("validation_loss")
+        return None if loss is None else float(loss)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _damage(checkpoint: Path, weights_only: bool = False) -> str | None:
     """What is wrong with a checkpoint, in words."""
     try:
         files = _state(checkpoint)["files"]
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, TypeError):
         return f"{checkpoint / 'state.json'} is not readable"
     for name, sha256 in files.items():
         path = checkpoint / name
-        if not path.exists() or file_hash(path) != sha256:
+        if (name == WEIGHTS or not weights_only) and not (path.exists() and file_hash(path) == sha256):
             return f"{path} is missing or differs from its checksum"
     return None
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """safetensors names the system's error only in its text; to our callers a full disk is an OSError as anywhere."""
+    try:
+        save_file(tensors, path)
+        with open(path, "r+b") as file:  # Windows flushes only what may be written
+            os.fsync(file.fileno())
+    except SafetensorError as error:
+        number = int(found[1]) if (found := re.search(r"os error (\d+)", str(error))) else 0
+        raise OSError(number, os.strerror(number) if number else str(error), str(path)) from error
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

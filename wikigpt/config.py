@@ -8,6 +8,7 @@ are made straight from them: `ModelConfig(**MODEL_CONFIGS["gpt2_original"])`. A 
 
 import difflib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -131,6 +132,16 @@ def _require(condition: bool, problem: str, fix: str) -> None:
         raise ConfigError(problem, fix)
 
 
+def _check_types(settings: Any) -> None:
+    """A preset is edited by hand: "1e-3" in quotes is no number, and 2.0 no whole one."""
+    kinds = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
+    for f in fields(settings):
+        value, fits = getattr(settings, f.name), int | float if f.type is float else f.type
+        right = isinstance(value, fits) and (f.type is bool or not isinstance(value, bool))  # type: ignore[arg-type]
+        _require(right, f"{f.name} is {value!r}.", f"Give {kinds[f.type]}.")  # type: ignore[index]
+        _require(not isinstance(value, float) or math.isfinite(value), f"{f.name} is {value}.", "Give a finite number.")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The shape of a GPT. Raises ConfigError where it cannot be."""
@@ -144,6 +155,7 @@ class ModelConfig:
     qkv_bias: bool = _field("whether query, key and value projections have a bias")
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a whole number above 0.")
         _require(
@@ -180,6 +192,7 @@ class TrainingSettings:
     schedule: str = _field("after the warm-up: cosine, wsd (stay, then fall over the last fifth), constant", "cosine")
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in ("learning_rate", "num_epochs", "batch_size", "gradient_accumulation_steps"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a number above 0.")
         for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
@@ -214,6 +227,17 @@ class RunConfig:
     threads: int
     wikigpt_version: str
     torch_version: str
+    tokenizer_hash: str = ""  # SHA-256 of its tokenizer.json
+    keep_every: int | None = None  # steps between checkpoints that are kept for good
+    init_from: str | None = None  # whose weights it began with, and the SHA-256 of these
+    init_hash: str | None = None
+    source: list[dict[str, Any]] = field(default_factory=list)  # of each data folder: whose text, under which licence
+
+    @property
+    def data_name(self) -> str:
+        """Names of the data folders, without where they lie."""
+        paths = [part.rpartition(":")[0] for part in self.data.split(",")] if "," in self.data else [self.data]
+        return "+".join(Path(path).name for path in paths)
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -224,8 +248,13 @@ class RunConfig:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             model, training = ModelConfig(**record.pop("model")), TrainingSettings(**record.pop("training"))
-            return cls(model=model, training=training, **record)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            loaded = cls(model=model, training=training, **record)
+            if not all(
+                isinstance(n, int) for n in (loaded.total_steps, loaded.seed, loaded.eval_every, loaded.save_every)
+            ):
+                raise TypeError("a number of steps is no whole number")
+            return loaded
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
             raise ConfigError(f"{path} is not a readable run.json ({error}).", "Name another run.") from error
 
 

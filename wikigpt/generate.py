@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wikigpt import tokenizer as tokenizers
-from wikigpt.checkpoint import load_weights, newest_checkpoint
+from wikigpt.checkpoint import find_checkpoint, load_weights
 from wikigpt.errors import ConfigError, RunError
 from wikigpt.runs import Run
 from wikigpt.tokenizer import Tokenizer
@@ -39,13 +39,11 @@ class Sampling:
                 raise ConfigError(f"{name} is {value}.", fix)
 
 
-def load_model(run: Run, device: str) -> tuple[GPTModel, Tokenizer]:
-    """The newest checkpoint of a run, ready to generate, and its tokenizer. Raises RunError where it has none."""
-    checkpoint = newest_checkpoint(run.path)
-    if checkpoint is None:
-        raise RunError(f"The run {run.name} has no checkpoint yet.", "Continue it with: wikigpt train")
+def load_model(run: Run, device: str, checkpoint: str = "latest") -> tuple[GPTModel, Tokenizer]:
+    """A checkpoint of a run (latest, best, or a step), ready to generate, and its tokenizer. Raises RunError where there is
+    none."""
     model = GPTModel(run.config.model)
-    load_weights(checkpoint, model)
+    load_weights(find_checkpoint(run.path, checkpoint), model)
     return model.to(device).eval(), tokenizers.load(run.path / "tokenizer")
 
 

@@ -3,19 +3,21 @@
     one row per step ──> metrics.jsonl (append-only) ──┬──> terminal, live
                                                        └──> loss.png
 
-A row is one JSON object. Every field of these three kinds is a contract with whatever reads a run folder:
+A row is one JSON object. Every field of these kinds is a contract with whatever reads a run folder:
 
+    kind "start"       step (0, or that of the checkpoint that a resumed run goes on from: what an earlier attempt wrote
+                       about later steps counts no more)
     kind "train"       step (the one just finished, from 1), tokens, flops, seconds (these three since the start of the
                        run, seconds in steps only), loss (nats per token), learning_rate, grad_norm (before clipping),
                        data_seconds (lost waiting for this batch), tokens_per_second, mfu (0 to 1), memory (bytes)
     kind "validation"  step, tokens, part (which tokens of the split), loss, perplexity, bits_per_byte, scored_tokens,
                        scored_bytes, bigram_bits_per_byte (on the same tokens)
     kind "final"       the same over all of the split
-
-After a crash a resumed run writes some steps again: of several rows for one step the last one counts.
 """
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,57 +47,100 @@ class MetricsLog:
 
 
 def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
-    """Rows of one kind in the order of their steps, each step once. A row cut off by a kill is passed over."""
+    """Rows of one kind in the order of their steps, each step once: the last that was written, of those that count. A row
+    cut off by a kill is passed over."""
     rows: dict[int, dict[str, Any]] = {}
     path = run / METRICS
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
             row = json.loads(line)
         except ValueError:
             continue
-        if row["kind"] == kind:
+        if not isinstance(row, dict) or not {"kind", "step"} <= row.keys():
+            continue
+        if row["kind"] == "start":
+            rows = {step: kept for step, kept in rows.items() if step <= row["step"]}
+        elif row["kind"] == kind:
             rows[row["step"]] = row
     return [rows[step] for step in sorted(rows)]
 
 
 def plot_loss(run: Path, title: str) -> Path:
     """Draws loss.png: training and validation loss, bits per byte beside the bigram's, and the learning rate."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    train, validation = read_metrics(run, "train"), read_metrics(run, "validation")
+    pyplot = _pyplot()
     figure, (loss, bits) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    figure.suptitle(title)
-    tokens = [row["tokens"] / 1e6 for row in train]
-    loss.plot(tokens, [row["loss"] for row in train], color="#9ec5e8", linewidth=0.8, label="training, each step")
-    loss.plot(tokens, _smooth([row["loss"] for row in train]), color="#1f6fb4", label="training, smoothed")
-    seen = [row["tokens"] / 1e6 for row in validation]
-    loss.plot(seen, [row["loss"] for row in validation], "o-", color="#d1495b", markersize=3, label="validation")
-    loss.set(xlabel="million tokens", ylabel="loss (nats per token)")
-    loss.legend()
-    rate = loss.twinx()
-    rate.plot(tokens, [row["learning_rate"] for row in train], color="#bbbbbb", linewidth=0.8)
-    rate.set_ylabel("learning rate", color="#999999")
-    bits.plot(
-        seen, [row["bits_per_byte"] for row in validation], "o-", color="#d1495b", markersize=3, label="validation"
-    )
-    if validation:
-        bigram = validation[-1]["bigram_bits_per_byte"]
-        bits.axhline(bigram, color="#666666", linestyle="--", label=f"Kneser-Ney bigram {bigram:.2f}")
-    bits.set(xlabel="million tokens", ylabel="bits per byte")
-    bits.legend()
-    for axes in (loss, bits):
-        axes.grid(alpha=0.25)
+    figure.suptitle(title, parse_math=False)
+    draw_loss(loss, run)
+    draw_bits(bits, run)
     path = run / "loss.png"
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return path
 
 
-def _smooth(values: list[float], keep: float = 0.97) -> list[float]:
-    """Exponential moving average without the pull of its start."""
+def svg(draw: Callable[[Any, Path], None], run: Path) -> str:
+    """One of the plots as an SVG element, legible on a light and on a dark page."""
+    pyplot = _pyplot()
+    grey = "#808080"
+    style = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), grey)
+    with pyplot.rc_context({**style, "svg.fonttype": "none", "svg.hashsalt": "wikigpt", "font.family": "sans-serif"}):
+        figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        draw(axes, run)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        pyplot.close(figure)
+    return out.getvalue()[out.getvalue().index("<svg") :]
+
+
+def draw_loss(axes: Any, run: Path) -> None:
+    """Training and validation loss, and the learning rate."""
+    train, validation = thinned(read_metrics(run, "train")), read_metrics(run, "validation")
+    tokens, losses = [row["tokens"] / 1e6 for row in train], [row["loss"] for row in train]
+    axes.plot(tokens, losses, color="#9ec5e8", linewidth=0.8, label="training, each step")
+    axes.plot(tokens, _smooth(losses), color="#1f6fb4", label="training, smoothed")
+    seen = [row["tokens"] / 1e6 for row in validation]
+    axes.plot(seen, [row["loss"] for row in validation], "o-", color="#d1495b", markersize=3, label="validation")
+    axes.set(xlabel="million tokens", ylabel="loss (nats per token)")
+    axes.legend(framealpha=0)
+    axes.grid(alpha=0.25)
+    rate = axes.twinx()
+    rate.plot(tokens, [row["learning_rate"] for row in train], color="#aaaaaa", linewidth=0.8)
+    rate.set_ylabel("learning rate")
+
+
+def draw_bits(axes: Any, run: Path) -> None:
+    """Bits per byte of the validation split, beside the bigram's."""
+    validation = read_metrics(run, "validation")
+    seen = [row["tokens"] / 1e6 for row in validation]
+    bits = [row["bits_per_byte"] for row in validation]
+    axes.plot(seen, bits, "o-", color="#d1495b", markersize=3, label="validation")
+    if validation:
+        bigram = validation[-1]["bigram_bits_per_byte"]
+        axes.axhline(bigram, color="#888888", linestyle="--", label=f"Kneser-Ney bigram {bigram:.2f}")
+    axes.set(xlabel="million tokens", ylabel="bits per byte")
+    axes.legend(framealpha=0)
+    axes.grid(alpha=0.25)
+
+
+def thinned(rows: list[dict[str, Any]], most: int = 2000) -> list[dict[str, Any]]:
+    """Every so many rows, the last one too: no screen shows more."""
+    every = -(-len(rows) // most) or 1
+    return rows[: len(rows) - 1 : every] + rows[-1:] if len(rows) > most else rows
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _smooth(values: list[float]) -> list[float]:
+    """Exponential moving average without the pull of its start, over about a tenth of a short run."""
+    keep = max(0.0, min(0.97, 1 - 10 / max(1, len(values))))
     smoothed, total, weight = [], 0.0, 0.0
     for value in values:
         total, weight = keep * total + (1 - keep) * value, keep * weight + 1 - keep

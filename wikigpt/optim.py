@@ -36,8 +36,18 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainingSettings) ->
         progress = (step - warmup) / max(1, total_steps - warmup)
         return peak * (COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
     if settings.schedule == "wsd":
-        return peak * min(1.0, (total_steps - step) / max(1.0, WSD_DECAY * total_steps))
+        return peak * min(1.0, (total_steps - step) / _decay_steps(total_steps))
     return peak
+
+
+def stable_steps(total_steps: int, settings: TrainingSettings) -> int | None:
+    """How many steps of a wsd run are the same however long it is: those before its learning rate begins to fall. None
+    for the other schedules."""
+    return total_steps - _decay_steps(total_steps) + 1 if settings.schedule == "wsd" else None
+
+
+def _decay_steps(total_steps: int) -> int:
+    return max(1, round(WSD_DECAY * total_steps))
 
 
 def training_step(

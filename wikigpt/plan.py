@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from loguru import logger
 from wikigpt import __version__
 from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, differences, from_preset
 from wikigpt.data.loader import TrainingBatches
-from wikigpt.data.shards import DataFolder
+from wikigpt.data.shards import Data
 from wikigpt.errors import ConfigError, RunError
 from wikigpt.evaluate import evaluate_split
 from wikigpt.generate import Sampling, generate_ids
@@ -94,22 +95,26 @@ class Request:
     training_changes: Mapping[str, Any] = field(default_factory=dict)
     max_steps: int | None = None
     hours: float | None = None
-    seed: int = 0
+    settled: tuple[int, str] | None = None  # steps and, in words, where they come from: of a run that this one is like
+    seed: int | None = None
     eval_every: int | None = None
     eval_tokens: int | None = None
     save_every: int | None = None
+    keep_every: int | None = None
+    init_from: str | None = None
+    init_hash: str | None = None
 
 
 def settle(
     request: Request,
     model_configs: Presets,
     training_settings: Presets,
-    data: DataFolder,
+    data: Data,
     machine: Machine,
     old: RunConfig | None,
 ) -> RunConfig:
-    """Turns a request into settings. `old` is the run.json that is there already: the length of a run is settled once.
-    Raises ConfigError for settings that cannot be."""
+    """Turns a request into settings. `old` is the run.json that is there already, whose answers stand where nothing else is
+    asked. Raises ConfigError for settings that cannot be."""
     _check_numbers(request)
     changes = _with_vocabulary(request, model_configs, data)
     model = from_preset(ModelConfig, model_configs, request.model_config, changes)
@@ -121,37 +126,54 @@ def settle(
         training = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
     elif not sized:
         training = fitting_batch(model, training, machine.memory)
-    chosen = old.eval_tokens if old is not None else 20_480 if machine.device == "cpu" else 524_288
-    eval_tokens = request.eval_tokens or chosen
-    total_steps, length = _length(request, model, training, data, machine, old, eval_tokens)
-    eval_every = request.eval_every or min(1000, max(1, total_steps // 20))
+    seed = request.seed if request.seed is not None else old.seed if old is not None else 0
+    eval_tokens = request.eval_tokens or (old.eval_tokens if old is not None else EVAL_TOKENS[machine.device])
+    total_steps, length = _length(request, model, training, data, machine, old, seed, eval_tokens)
+    eval_every = request.eval_every or _eval_every(total_steps)
+    if old is not None and not request.eval_every and old.eval_every != _eval_every(old.total_steps):
+        eval_every = old.eval_every  # asked for in its time
+    own_pace = old is not None and old.save_every != old.eval_every
+    save_every = request.save_every or (old.save_every if old is not None and own_pace else eval_every)
     return RunConfig(
         model_config=request.model_config,
         training_setting=request.training_setting,
         model=model,
         training=training,
-        data=str(data.path),
+        data=data.spec,
         data_hash=data.hash,
         total_steps=total_steps,
         length=length,
-        seed=request.seed,
+        seed=seed,
         eval_every=eval_every,
         eval_tokens=eval_tokens,
-        save_every=request.save_every or eval_every,
+        save_every=save_every,
         device=machine.device,
         dtype=machine.dtype,
         threads=machine.threads,
         wikigpt_version=__version__,
         torch_version=torch.__version__,
+        tokenizer_hash=data.tokenizer_hash,
+        keep_every=request.keep_every or (old.keep_every if old is not None else None),
+        init_from=request.init_from or (old.init_from if old is not None else None),
+        init_hash=request.init_hash or (old.init_hash if old is not None else None),
+        source=[folder.source for folder, _ in data.parts],
     )
 
 
-def _with_vocabulary(request: Request, model_configs: Presets, data: DataFolder) -> dict[str, Any]:
+TIMING_SECONDS = 5.0  # of steps, from which --hours follows
+EVAL_TOKENS = {"cpu": 20_480, "mps": 524_288, "cuda": 524_288}
+
+
+def _eval_every(total_steps: int) -> int:
+    return min(1000, max(1, total_steps // 20))
+
+
+def _with_vocabulary(request: Request, model_configs: Presets, data: Data) -> dict[str, Any]:
     """The asked changes, with the vocabulary of the data's tokenizer, which a model must have."""
     asked = request.model_changes.get("vocab_size", data.vocab_size)
     if asked != data.vocab_size:
         raise ConfigError(
-            f"--vocab_size {asked} does not match the tokenizer of {data.path}, which has {data.vocab_size} ids.",
+            f"--vocab_size {asked} does not match the tokenizer of {data.spec}, which has {data.vocab_size} ids.",
             "Leave the flag out, or prepare data with --vocab_size.",
         )
     preset = model_configs.get(request.model_config, {}).get("vocab_size", data.vocab_size)
@@ -162,12 +184,12 @@ def _with_vocabulary(request: Request, model_configs: Presets, data: DataFolder)
 
 def _check_numbers(request: Request) -> None:
     """Raises ConfigError for a number that cannot be, or two lengths at once."""
-    for name in ("max_steps", "hours", "eval_every", "eval_tokens", "save_every"):
+    for name in ("max_steps", "hours", "eval_every", "eval_tokens", "save_every", "keep_every"):
         value = getattr(request, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"{name} is {value}.", "Give a number above 0.")
-    if request.seed < 0:
-        raise ConfigError(f"seed is {request.seed}.", "Give 0 or more.")
+    if request.seed is not None and not 0 <= request.seed < 2**63:
+        raise ConfigError(f"seed is {request.seed}.", "Give 0 or more, below 2**63.")
     lengths = {
         "max_steps": request.max_steps,
         "hours": request.hours,
@@ -181,61 +203,94 @@ def _length(
     request: Request,
     model: ModelConfig,
     training: TrainingSettings,
-    data: DataFolder,
+    data: Data,
     machine: Machine,
     old: RunConfig | None,
+    seed: int,
     eval_tokens: int,
 ) -> tuple[int, str]:
     """Optimiser steps and, in words, what they come from."""
-    batches = TrainingBatches(data, model.context_length, training.windows_per_step, request.seed)
+    batches = TrainingBatches(data, model.context_length, training.windows_per_step, seed)
     if request.max_steps is not None:
         return request.max_steps, f"{request.max_steps:,} steps"
+    if request.settled is not None and request.hours is None and "num_epochs" not in request.training_changes:
+        return request.settled
     length = f"{request.hours:g} hours" if request.hours is not None else f"{training.num_epochs:g} epochs"
     if old is not None and old.length == length:
         return old.total_steps, length
     if request.hours is None:
         return max(1, math.ceil(training.num_epochs * batches.windows / training.windows_per_step)), length
-    step, pauses = _timing(model, training, batches, data, machine, eval_tokens)
+    trial = Trial(model, training, batches, machine)
+    step, pauses = trial.seconds_per_step(), trial.seconds_of_pauses(data, eval_tokens)
     logger.info(f"a step takes {step:.3f} s here; --hours {request.hours:g} is timed this once and then fixed")
     return max(1, int(max(request.hours * 3600 - pauses, request.hours * 1800) / step)), length
 
 
-def _timing(
-    model: ModelConfig,
-    training: TrainingSettings,
-    batches: TrainingBatches,
-    data: DataFolder,
-    machine: Machine,
-    eval_tokens: int,
-) -> tuple[float, float]:
-    """Seconds of a step (median of a few seconds of them), and of all evaluations and samples of a run, measured on a
-    model that is thrown away."""
-    trial = GPTModel(model).to(machine.device)
-    optimizer, scaler = make_optimizer(trial, training), torch.amp.GradScaler(machine.device, enabled=False)
-    times: list[float] = []
-    while sum(times) < 5.0 or len(times) < 3:
+class Trial:
+    """A model that is thrown away, to see what training it costs."""
+
+    def __init__(
+        self, model: ModelConfig, training: TrainingSettings, batches: TrainingBatches, machine: Machine
+    ) -> None:
+        self.model = GPTModel(model).to(machine.device)
+        self.training, self.batches, self.machine = training, batches, machine
+        self.optimizer = make_optimizer(self.model, training)
+        self.scaler = torch.amp.GradScaler(machine.device, enabled=False)
+
+    def step(self, number: int) -> None:
+        training_step(self.model, self.optimizer, self.scaler, self.batches[number], self.training, self.machine)
+        synchronize(self.machine.device)
+
+    def seconds_per_step(self) -> float:
+        """Median of a few seconds of steps."""
+        times: list[float] = []
+        while sum(times) < TIMING_SECONDS or len(times) < 3:
+            start = time.perf_counter()
+            self.step(len(times))
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[1:])
+
+    def seconds_of_pauses(self, data: Data, eval_tokens: int) -> float:
+        """What all evaluations and samples of a run take: about 20 evaluations and the last one over more; samples at steps
+        0, 1, 2, 4, ..., 4,096."""
         start = time.perf_counter()
-        training_step(trial, optimizer, scaler, batches[len(times)], training, machine)
-        synchronize(machine.device)
-        times.append(time.perf_counter() - start)
-    start = time.perf_counter()
-    evaluate_split(trial, data, "validation", np.ones(model.vocab_size, np.int64), machine, eval_tokens)
-    evaluated = time.perf_counter()
-    trial.eval()
-    sum(1 for _ in generate_ids(trial, [0], -1, Sampling(max_gen=60)))
-    evaluation, sample = evaluated - start, 5 * (time.perf_counter() - evaluated)
-    # About 20 evaluations and the last one over more; samples at steps 0, 1, 2, 4, ..., 4,096.
-    return statistics.median(times[1:]), 22 * evaluation + 14 * sample
+        evaluate_split(
+            self.model, data, "validation", np.ones(data.vocab_size, np.int64), self.machine, max_tokens=eval_tokens
+        )
+        evaluated = time.perf_counter()
+        self.model.eval()
+        sum(1 for _ in generate_ids(self.model, [0], -1, Sampling(max_gen=60)))
+        evaluation, sample = evaluated - start, 5 * (time.perf_counter() - evaluated)
+        return 22 * evaluation + 14 * sample
+
+    def profile(self, path: Path) -> str:
+        """Writes a trace of three steps, after three to warm up, for Perfetto (ui.perfetto.dev) or chrome://tracing.
+        Returns the table of the ten dearest operations."""
+        for number in range(3):
+            self.step(number)
+        with torch.profiler.profile() as profiler:
+            for number in range(3, 6):
+                self.step(number)
+        path.unlink(missing_ok=True)
+        profiler.export_chrome_trace(str(path))
+        by = "self_device_time_total" if self.machine.device == "cuda" else "self_cpu_time_total"
+        return str(profiler.key_averages().table(sort_by=by, row_limit=10, max_name_column_width=40))
 
 
 def check_same_run(old: RunConfig, new: RunConfig, run: Path) -> None:
-    """Raises RunError naming every setting in which a run that is to be continued differs. Another device, precision or
-    version may continue it, and is said."""
-    free = ("data:", "device:", "dtype:", "threads:", "torch_version:", "wikigpt_version:")
-    changed = differences(old, new)
-    for change in changed:
-        if change.startswith(free):
-            logger.warning(f"continuing with another {change}")
-    if blocking := [change for change in changed if not change.startswith(free)]:
+    """Raises RunError naming every setting in which a run that is to be continued differs. Learning rate and length may;
+    another device, precision or version may continue it too; each is said."""
+    said = {"learning_rate", "total_steps", "data", "device", "dtype", "threads", "torch_version", "wikigpt_version"}
+    unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
+    unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
+    known = replace(old, tokenizer_hash=old.tokenizer_hash or new.tokenizer_hash)  # not recorded before version 0.2
+    changed = differences(known, new)
+    if blocking := [change for change in changed if change.split(":")[0] not in said | unsaid]:
         problem = f"The run {run} was started with other settings ({'; '.join(blocking)})."
-        raise RunError(problem, "Give the old ones, add --fresh to start over, or --run NAME for another run.")
+        go_on = f"wikigpt train --run {quote(run.name)}"
+        raise RunError(
+            problem, f"Go on as it began with: {go_on}, add --fresh to start over, or --run NAME for another run."
+        )
+    for change in changed:
+        if change.split(":")[0] in said:
+            logger.warning(f"continuing with another {change}")

@@ -1,61 +1,69 @@
-"""THE loop, and what it is told before it starts.
+"""THE loop, and what it says while it runs.
 
-settle()  flags and presets ──> RunConfig (run.json)
-train()   batch ──> model ──> loss ──> backward ──> clip ──> step ──> one row in metrics.jsonl
+batch ──> model ──> loss ──> backward ──> clip ──> step ──> one row in metrics.jsonl
 """
 
 import math
+import re
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 
 import pyarrow.parquet as pq
 import torch
 from loguru import logger
+from torch import Tensor
 
 from wikigpt import tokenizer as tokenizers
-from wikigpt.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from wikigpt.config import RunConfig
+from wikigpt.checkpoint import go_on_from, load_checkpoint, newest_checkpoint, save_checkpoint
+from wikigpt.config import RunConfig, write_text
 from wikigpt.data.article import prompt
 from wikigpt.data.loader import TrainingBatches
-from wikigpt.data.shards import DataFolder
+from wikigpt.data.shards import Data, DataFolder
 from wikigpt.errors import RunError
 from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
 from wikigpt.generate import Sampling, generate_text
 from wikigpt.hardware import Machine, synchronize, used_memory
 from wikigpt.metrics import LiveView, MetricsLog, plot_loss, read_metrics
-from wikigpt.optim import learning_rate_at, make_optimizer, training_step
+from wikigpt.optim import learning_rate_at, make_optimizer, stable_steps, training_step
 from wikigpt.plan import flops_per_token
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel
 
 
-def train(config: RunConfig, data: DataFolder, run: Path, machine: Machine) -> bool:
-    """Trains a run from its newest checkpoint, or from the beginning, to its end. Returns False where it was asked to stop
-    (Ctrl-C, SIGTERM) and saved before the end."""
+def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: dict[str, Tensor] | None = None) -> bool:
+    """Trains a run from its newest checkpoint to its end; from `weights` (from random ones where None) where it has no
+    checkpoint. Returns False where it was asked to stop (Ctrl-C, SIGTERM) and saved before the end."""
     training = config.training
     torch.manual_seed(config.seed)
     model = GPTModel(config.model).to(machine.device)
+    if weights is not None:
+        model.load_state_dict(weights)
     optimizer = make_optimizer(model, training)
     scaler = torch.amp.GradScaler(machine.device, enabled=machine.dtype == "float16")
-    checkpoint = newest_checkpoint(run)
-    first = step = load_checkpoint(checkpoint, model, optimizer, scaler, machine.device) if checkpoint else 0
+    first = step = 0
+    if checkpoint := newest_checkpoint(run):
+        first = step = load_checkpoint(checkpoint, model, optimizer, scaler, machine.device)
+        go_on_from(run, config, checkpoint)
     batches = TrainingBatches(data, config.model.context_length, training.windows_per_step, config.seed)
     report = Report(config, data, run, machine, step)
 
-    with report.view, stop_signals() as stop:
+    with report.view, signals() as asked:
         while True:
-            last, moved = step == config.total_steps, step > first or first == 0
+            last, moved, validation_loss = step == config.total_steps, step > first or first == 0, None
+            stopping, saving = asked.to_stop, asked.to_save  # as of now: a signal may come at any line
             if moved and (step % config.eval_every == 0 or last):
-                report.validate(model, step)
+                validation_loss = report.validate(model, step)
             if moved and (step & (step - 1) == 0 or last):
                 report.sample(model, step)
-            if step > first and (step % config.save_every == 0 or last or stop.asked):
-                save_checkpoint(run, step, model, optimizer, scaler, machine.device)
-            if last or stop.asked:
+            if step > first and (save_due(step, config) or saving or stopping):
+                save_checkpoint(run, config, step, model, optimizer, scaler, validation_loss)
+                asked.to_save = asked.to_save and not saving
+            if last or stopping:
                 break
 
             start = time.perf_counter()
@@ -78,19 +86,27 @@ def train(config: RunConfig, data: DataFolder, run: Path, machine: Machine) -> b
     return report.finish(model, step)
 
 
+def save_due(step: int, config: RunConfig) -> bool:
+    """Whether a checkpoint is written after so many steps. (Of a wsd run also the last before the learning rate falls.)"""
+    regular = step % config.save_every == 0 or (config.keep_every is not None and step % config.keep_every == 0)
+    return regular or step in (config.total_steps, stable_steps(config.total_steps, config.training))
+
+
 DIVERGED = "Start over with a lower --learning_rate, or --dtype float32, and --fresh."
 
 
 class Report:
     """Everything that a run says while it trains: rows, samples, and the figures at its end."""
 
-    def __init__(self, config: RunConfig, data: DataFolder, run: Path, machine: Machine, step: int) -> None:
+    def __init__(self, config: RunConfig, data: Data, run: Path, machine: Machine, step: int) -> None:
         self.config, self.data, self.run, self.machine = config, data, run, machine
         self.tokenizer: Tokenizer = tokenizers.load(run / "tokenizer")
         self.token_bytes = self.tokenizer.token_bytes
         self.titles = sample_titles(data)
         self.bigram = bigram_score(data, "validation", self.token_bytes, config.eval_tokens)
         self.log = MetricsLog(run)
+        self.log.write("start", step=step)
+        _cut_samples(run / "samples.md", step)
         self.view = LiveView(config.total_steps, step)
         self.first, self.began = step, 0.0  # began: when the first step did, by the clock
         before = [row["seconds"] for row in read_metrics(run, "train") if row["step"] <= step]
@@ -117,7 +133,8 @@ class Report:
         self.log.write("train", **row)
         self.view.train(row, (time.perf_counter() - self.began) / (step - self.first))
 
-    def validate(self, model: GPTModel, step: int) -> None:
+    def validate(self, model: GPTModel, step: int) -> float:
+        """Writes and shows a validation row, and returns its loss."""
         score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, self.config.eval_tokens)
         if not math.isfinite(score.nats):
             raise RunError(f"The validation loss is {score.loss} at step {step}.", DIVERGED)
@@ -125,6 +142,7 @@ class Report:
         self.log.write("validation", **row)
         self.view.validated(row)
         logger.debug(f"step {step:,}: validation {words(score, self.bigram)}")
+        return score.loss
 
     def sample(self, model: GPTModel, step: int) -> None:
         """Appends an article for each of the five titles to samples.md."""
@@ -165,34 +183,57 @@ TITLES = {
 }
 
 
-def sample_titles(data: DataFolder) -> list[str]:
-    """Five titles, always the same in a language; in one without any here, the first of the validation split."""
+def sample_titles(data: Data) -> list[str]:
+    """Five titles, always the same in a language; in one without any here, the first of the validation split. Of a mixture
+    the folders take turns."""
+    turns = zip_longest(*(_folder_titles(folder) for folder, _ in data.parts))
+    return [title for turn in turns for title in turn if title is not None][:5]
+
+
+def _folder_titles(data: DataFolder) -> list[str]:
     if data.wiki in TITLES:
         return list(TITLES[data.wiki])
     table = pq.read_table(data.path / "articles.parquet", columns=["title"], filters=[("split", "=", "validation")])
     return [str(title) for title in table.column("title").to_pylist()[:5]]
 
 
-class Stop:
-    """Whether someone asked the run to stop."""
+def _cut_samples(path: Path, step: int) -> None:
+    """Takes out what was written after a step, which is about to be written again."""
+    if path.exists():
+        sections = re.split(r"(?m)^\n(?=## Step )", path.read_text(encoding="utf-8", errors="replace"))
+        number = re.compile(r"## Step ([\d,]+)")
+        kept = [s for s in sections if not (at := number.match(s)) or int(at[1].replace(",", "")) <= step]
+        write_text(path, "\n".join(kept) if step else "")
 
-    asked = False
+
+class Asked:
+    """What someone outside wants of the run."""
+
+    to_stop = False
+    to_save = False
 
 
 @contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM ask to stop after the current step; a second Ctrl-C stops at once."""
-    stop = Stop()
+def signals() -> Iterator[Asked]:
+    """Ctrl-C and SIGTERM ask to save and stop after the current step, SIGUSR1 to save and go on; a second Ctrl-C stops at
+    once."""
+    asked = Asked()
 
-    def ask(number: int, _: FrameType | None) -> None:
-        if stop.asked and number == signal.SIGINT:
+    def stop(number: int, _: FrameType | None) -> None:
+        if asked.to_stop and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.asked = True
-        logger.warning("stopping after this step, then saving; once more to stop at once")
+        asked.to_stop = True
+        logger.warning("stopping after this step, then saving; Ctrl-C once more to stop at once")
 
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    def save(_: int, __: FrameType | None) -> None:
+        asked.to_save = True
+        logger.info("saving after this step")
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    if hasattr(signal, "SIGUSR1"):  # not on Windows
+        old[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, save)
     try:
-        yield stop
+        yield asked
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
