@@ -1,0 +1,52 @@
+"""From an export's folder to the Hugging Face hub."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from wikigpt.errors import ConfigError, WikiGPTError
+
+
+class HubError(WikiGPTError):
+    """The hub is out of reach or says no."""
+
+
+def hub_token() -> str | None:
+    """HF_TOKEN of the environment, or of the .env in the working folder. Never written or shown anywhere. Raises ConfigError
+    where it cannot be one."""
+    from dotenv import dotenv_values
+
+    try:
+        found = os.environ.get("HF_TOKEN") or dotenv_values(".env").get("HF_TOKEN") or ""
+    except UnicodeDecodeError:
+        raise ConfigError(".env is not UTF-8.", "Write it again with an editor, as: HF_TOKEN=...") from None
+    token = found.strip()
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError("HF_TOKEN is no token: it holds spaces or other signs.", "Copy it again.")
+    return token or None
+
+
+def push(folder: Path, files: Sequence[str], repository: str, private: bool) -> str:
+    """Uploads exactly these files of a folder to a model repository, which is made where it is not there, and returns its
+    address. Raises ConfigError without a token, HubError where the hub does not take it."""
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError
+    except ImportError as error:
+        raise ConfigError("Pushing needs huggingface_hub.", "Run: pip install -r requirements.txt") from error
+    if (token := hub_token()) is None:
+        fix = "Make one with write access at https://huggingface.co/settings/tokens, and write HF_TOKEN=... into .env"
+        raise ConfigError("There is no HF_TOKEN in the environment or in .env.", fix)
+    try:
+        api = HfApi(token=token)
+        url = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=url.repo_id, folder_path=folder, allow_patterns=list(files), commit_message="Export from WikiGPT"
+        )
+        return str(url)
+    except HFValidationError as error:
+        raise ConfigError(f"{repository!r} is no name of a repository.", "Write it as USER/NAME.") from error
+    except Exception as error:  # whatever the hub's client and the network raise
+        said = " ".join(str(error).split()).replace(token, "...")
+        problem = f"The hub did not take it ({type(error).__name__}: {said[:300]})."
+        raise HubError(problem, f"The export is in {folder}; push it again with --push {repository}.") from None
