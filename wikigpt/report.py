@@ -1,0 +1,142 @@
+"""One page about a run, in one file that opens anywhere: on a phone, on paper, without a network.
+
+run.json, metrics.jsonl, samples.md  ──>  report.html
+"""
+
+import re
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from wikigpt.config import RunConfig, write_text
+from wikigpt.metrics import draw_bits, draw_loss, read_metrics, svg
+from wikigpt.runs import read_run
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; --strong: #1f6fb4; }
+@media (prefers-color-scheme: dark) { :root { --strong: #7db8ea; } }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem; }
+h1 { margin: .2rem 0; } h2 { margin: 2.2rem 0 .6rem; border-bottom: 1px solid var(--line); } h3 { margin: 1.2rem 0 .3rem; }
+.figures { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1rem 0; padding: 0; list-style: none; }
+.figures li { background: var(--soft); border-radius: .5rem; padding: .5rem .9rem; flex: 1 1 8rem; }
+.figures b { display: block; font-size: 1.5rem; color: var(--strong); white-space: nowrap; }
+.plots, .samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1rem; }
+.plots svg { width: 100%; height: auto; }
+.samples > div { background: var(--soft); border-radius: .5rem; padding: .5rem .8rem; overflow-wrap: anywhere; }
+.samples p { margin: .2rem 0; white-space: pre-wrap; font-size: .92rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; }
+td, th { border-bottom: 1px solid var(--line); padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; }
+td { overflow-wrap: anywhere; } footer, .note { font-size: .9rem; opacity: .8; }
+@media print { body { font-size: 10pt; max-width: none; } .samples > div, .figures li { border: 1px solid #bbb; }
+  .samples > div, .plots > div, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } }
+"""
+
+
+def write_report(run: Path) -> Path:
+    """Writes report.html into a run folder. Raises RunError where there is no run."""
+    found = read_run(run)
+    sections = (
+        _summary(found.name, found.config, found.step, run),
+        _curves(run),
+        _samples(run / "samples.md"),
+        _data(found.config),
+        _settings(found.config),
+    )
+    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(found.name)}</title>'
+    head += f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+    path = run / "report.html"
+    write_text(path, head + "<body>" + "\n".join(sections) + "</body></html>\n")
+    return path
+
+
+def _summary(name: str, config: RunConfig, step: int, run: Path) -> str:
+    train, final = read_metrics(run, "train"), read_metrics(run, "final")
+    scores = final or read_metrics(run, "validation")
+    tokens = step * config.training.windows_per_step * config.model.context_length
+    state = "finished" if step >= config.total_steps else f"stopped at step {step:,} of {config.total_steps:,}"
+    figures = [(f"{config.model.n_parameters / 1e6:,.1f} M", "parameters"), (f"{tokens / 1e6:,.2f} M", "tokens read")]
+    if scores:
+        score = scores[-1]
+        figures += [
+            (f"{score['bits_per_byte']:.3f}", "bits per byte"),
+            (f"{score['bigram_bits_per_byte']:.3f}", "Kneser-Ney bigram"),
+            (f"{score['perplexity']:,.1f}", "perplexity per token"),
+        ]
+    if train:
+        figures += [(_hours(train[-1]["seconds"]), "in training steps")]
+        figures += [(f"{tokens / max(train[-1]['seconds'], 1e-9):,.0f}", "tokens per second")]
+    cards = "".join(f"<li><b>{escape(value)}</b>{escape(what)}</li>" for value, what in figures)
+    measured = f'<p class="note">Measured on: {escape(str(scores[-1]["part"]))}.</p>' if scores else ""
+    what = f"A GPT ({escape(config.model_config)}) trained on {escape(config.data_name)}; {state}."
+    return f'<h1>{escape(name)}</h1><p>{what}</p><ul class="figures">{cards}</ul>{measured}'
+
+
+def _curves(run: Path) -> str:
+    if not read_metrics(run, "train"):
+        return ""
+    plots = (
+        f'<div role="img" aria-label="{label}">{svg(draw, run)}</div>'
+        for label, draw in (
+            ("Loss and learning rate against tokens", draw_loss),
+            ("Bits per byte against tokens", draw_bits),
+        )
+    )
+    note = "Bits per byte: what the model needs to write down a byte of text that it has never seen; lower is better."
+    return f'<h2>Curves</h2><div class="plots">{"".join(plots)}</div><p class="note">{note}</p>'
+
+
+def _samples(path: Path) -> str:
+    """What the model wrote for the same titles, from step 0 to the end."""
+    if not path.exists():
+        return ""
+    parts = ["<h2>What it wrote</h2>"]
+    for section in re.split(r"(?m)^## ", path.read_text(encoding="utf-8", errors="replace"))[1:]:
+        step, _, body = section.partition("\n")
+        parts.append(f'<h3>{escape(step.strip())}</h3><div class="samples">')
+        for sample in re.split(r"(?m)^\*\*(?=.*\*\*$)", body)[1:]:
+            title, _, text = sample.partition("\n")
+            lines = "\n".join(line.removeprefix("> ") for line in text.strip().splitlines())
+            title = title.removesuffix("**").strip()
+            parts.append(f"<div><strong>{escape(title)}</strong><p>{escape(lines)}</p></div>")
+        parts.append("</div>")
+    return "".join(parts)
+
+
+def _data(config: RunConfig) -> str:
+    rows = [
+        (
+            f"{part['name']}",
+            f"{part['origin']}; {part['articles']:,} articles and {part['tokens']:,} tokens to train on",
+        )
+        for part in config.source
+    ]
+    licences = "".join(
+        f"<p>{escape(part['attribution'])} Licence of the text: {escape(part['licence'])}.</p>"
+        for part in config.source
+    )
+    warning = "A trained model may repeat its training text word for word; the licence of that text then applies."
+    return f'<h2>Data</h2>{_table(rows)}{licences}<p class="note">{warning}</p>'
+
+
+def _settings(config: RunConfig) -> str:
+    record = asdict(config)
+    model, training, _ = record.pop("model"), record.pop("training"), record.pop("source")
+    tables = "".join(
+        f"<h3>{name}</h3>{_table(list(values.items()))}"
+        for name, values in (("Model", model), ("Training", training), ("Run", record))
+    )
+    return f"<h2>Settings</h2>{tables}<footer>Written by WikiGPT {escape(config.wikigpt_version)}.</footer>"
+
+
+def _table(rows: list[tuple[str, Any]]) -> str:
+    cells = "".join(
+        f'<tr><th scope="row">{escape(str(name))}</th><td>{escape("-" if value is None else str(value))}</td></tr>'
+        for name, value in rows
+    )
+    return f'<div class="wide"><table>{cells}</table></div>'
+
+
+def _hours(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h" if minutes >= 60 else f"{minutes}:{rest:02d} min"
