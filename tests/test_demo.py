@@ -20,10 +20,18 @@ def test_the_demo_in_seconds(tmp_path):
     assert (folder / "models" / "fr-demo" / "loss.png").exists() and "# Fromage de lune" in done.stdout
     commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ") and "wikigpt" in line]
     assert len(commands) == 3 and " train --data fr --model_config small" in commands[2]
+    subprocess.run(commands[0], shell=True, cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_all_that_the_demo_prints_can_be_typed_and_again_it_uses_what_is_there(tmp_path):
+    done = demo(tmp_path, "--wiki", "es", "--hours", 0.001, "--json")
+    assert done.returncode == 0 and set(json.loads(done.stdout)) == {"prepare", "train", "evaluate", "generate"}
+    commands = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ") and "wikigpt" in line]
     commands[2] = commands[2].replace("--hours 0.5", "--max_steps 1")
     for command in commands:
-        subprocess.run(command, shell=True, cwd=folder, check=True, capture_output=True)
-    again = demo(folder, "--wiki", "fr", "--hours", 0.001)
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True, capture_output=True)
+    again = demo(tmp_path, "--wiki", "es", "--hours", 0.001)
     assert again.returncode == 0 and "prepared already" in again.stderr and "finished already" in again.stderr
 
 

@@ -2,13 +2,14 @@
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import tyro
 from loguru import logger
 
-from wikigpt.data.shards import MANIFEST, DataFolder
-from wikigpt.verbs import Evaluate, Generate, Prepare, Settings, Train
+from wikigpt.verbs import Evaluate, Generate, Outcome, Prepare, Settings, Train
+from wikigpt.verbs.common import Common
 
 TITLES = {"en": "Moon cheese", "es": "Queso de luna", "fr": "Fromage de lune"}
 
@@ -22,7 +23,9 @@ class Demo:
     hours: float = 0.05
     """of training"""
 
-    def __call__(self, settings: Settings) -> int:
+    common: tyro.conf.OmitArgPrefixes[Common] = field(default_factory=Common)
+
+    def __call__(self, settings: Settings) -> Outcome:
         data, run = self._data_name(settings), f"{self.wiki}-demo"
         title = TITLES.get(self.wiki, "")
         steps = (
@@ -34,25 +37,33 @@ class Demo:
             ("3. Evaluate: on articles that it has never seen", Evaluate(run=run, split="test")),
             (
                 f"4. Generate: an article called {title!r}",
-                Generate(run=run, title=title, top_k=50, seed=1, stream=True),
+                Generate(run=run, title=title, top_k=50, seed=1, stream=True, common=self.common),
             ),
         )
+        records = {}
         for heading, verb in steps:
             _say(heading)
-            if code := verb(settings):
-                return code
+            records[type(verb).__name__.lower()], code = verb(settings)
+            if code:
+                return Outcome(records, code)
         folder = Path(settings.MODEL_DIR) / run
-        _say(f"Done. Curves: {folder / 'loss.png'}. Samples from step 0 on: {folder / 'samples.md'}. Go on with:")
-        print(f"  {own_command()} generate --run {run} --title {shlex.quote(title)} --num_samples 3")
-        print(f"  {own_command()} evaluate --run {run}")
-        print(f"  {own_command()} train --data {data} --model_config small --hours 0.5", flush=True)
-        return 0
+        _say(f"Done. Curves and samples from step 0 on: {folder / 'report.html'}. Go on with:")
+        out = sys.stderr if self.common.json else sys.stdout
+        print(f"  {own_command()} generate --run {run} --title {shlex.quote(title)} --num_samples 3", file=out)
+        print(f"  {own_command()} evaluate --run {run}", file=out)
+        print(f"  {own_command()} train --data {data} --model_config small --hours 0.5", file=out, flush=True)
+        return Outcome(records)
 
     def _data_name(self, settings: Settings) -> str:
-        """The language code, as `wikigpt prepare` has it, unless that folder holds more than the sample."""
+        """The language code, as `wikigpt prepare` has it, unless that folder holds something else."""
+        from wikigpt.data.shards import MANIFEST, DataFolder
+
         folder = Path(settings.DATAFOLDER) / self.wiki
-        if (folder / MANIFEST).exists() and DataFolder(folder).manifest["source"]["name"] != "sample":
-            return f"{self.wiki}-sample"
+        if (folder / MANIFEST).exists():
+            manifest = DataFolder(folder).manifest
+            as_prepared = {"tokenizer": "bpe", "vocab_size": 8192, "held_out": 0.03}
+            if manifest["source"]["name"] != "sample" or manifest["settings"] != as_prepared:
+                return f"{self.wiki}-sample"
         return self.wiki
 
 

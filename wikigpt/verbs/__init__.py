@@ -1,0 +1,14 @@
+"""The verbs, one dataclass each: its fields are the flags, its docstrings the help, calling it does it.
+
+What is heavy (torch above all) is imported when a verb runs, so that --help answers at once.
+"""
+
+from wikigpt.verbs.common import Outcome, Settings
+from wikigpt.verbs.evaluate import Evaluate
+from wikigpt.verbs.export import Export
+from wikigpt.verbs.generate import Generate
+from wikigpt.verbs.prepare import Prepare
+from wikigpt.verbs.runs import Runs
+from wikigpt.verbs.train import Train
+
+__all__ = ["Evaluate", "Export", "Generate", "Outcome", "Prepare", "Runs", "Settings", "Train"]
