@@ -12,6 +12,7 @@ import pytest
 from wikigpt import tokenizer as tokenizers
 from wikigpt.config import MODEL_CONFIGS, ModelConfig
 from wikigpt.data import prepare as preparing
+from wikigpt.data import segments
 from wikigpt.data.article import Article, document, split_key, split_of
 from wikigpt.data.prepare import PrepareSettings, bpe_vocab_size, default_tokenizer, prepare
 from wikigpt.data.sources import Source, sample
@@ -22,13 +23,13 @@ SETTINGS = PrepareSettings("bpe", 400, 0.1)
 
 @pytest.fixture(autouse=True)
 def each_file_has_its_own_shards(monkeypatch):
-    monkeypatch.setattr(preparing, "PART", 0)
+    monkeypatch.setattr(segments, "PART", 0)
 
 
 def test_small_files_share_their_shards(tmp_path, monkeypatch):
     source = source_of(tmp_path, articles(), files=7)
     alone = prepare(source, SETTINGS, tmp_path / "a", workers=2)
-    monkeypatch.setattr(preparing, "PART", 3 * max(path.stat().st_size for path in source.files))
+    monkeypatch.setattr(segments, "PART", 3 * max(path.stat().st_size for path in source.files))
     shared = prepare(source, SETTINGS, tmp_path / "b", workers=2)
     assert len(shards(alone)) == 7 * 3 * 2 and len(shards(shared)) == 3 * 3 * 2
     for split in ("train", "validation", "test"):  # the same text in the same order
@@ -170,7 +171,7 @@ def test_an_interrupted_preparation_leaves_nothing_that_looks_finished(tmp_path)
 def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """While it reads (in the second file), while it encodes, and after that: the result is the same to the byte, and what
     was done is not done again."""
-    monkeypatch.setattr(preparing, "SEGMENT", 1000)
+    monkeypatch.setattr(segments, "SEGMENT", 1000)
     source = source_of(tmp_path, articles(), files=3)
     whole = contents(prepare(source, SETTINGS, tmp_path / "whole", workers=2).path)
     reads, chunks = [], []

@@ -145,9 +145,9 @@ def test_fifty_kills_at_random_moments_end_in_identical_weights(data, tmp_path):
 
 def preparing(command, datafolder, cwd, fatal=0, done=None):
     """Prepares in small segments, so that there is something to go on with."""
-    import wikigpt.data.prepare as prepare
+    import wikigpt.data.segments as segments
 
-    prepare.SEGMENT = 500_000
+    segments.SEGMENT = 500_000
     child(command, datafolder, cwd, fatal, done)
 
 

@@ -13,10 +13,10 @@ import json
 import os
 import shutil
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from wikigpt import tokenizer as tokenizers
 from wikigpt.config import ModelConfig, write_json
-from wikigpt.data.article import SALT, SPLITS, Article, document, repaired, split_key, split_of
-from wikigpt.data.filters import Filter
+from wikigpt.data.article import SALT, SPLITS, Article, document
+from wikigpt.data.segments import Segment, clean
 from wikigpt.data.shards import MANIFEST, DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
 from wikigpt.data.sources import Source, printable
 from wikigpt.errors import DataError
@@ -39,8 +39,6 @@ from wikigpt.tokenizer import Tokenizer, gpt2, train_bpe
 
 BPE_SAMPLE = 200 * 2**20  # bytes of text that a BPE is trained on at the most: more changes no merge that matters
 CHUNK = 2**20  # characters of text handed to a worker at once
-SEGMENT = 32 * 2**20  # characters of clean text between done-markers
-PART = 32 * 2**20  # bytes of input files that share a set of shards, where several are so small
 WORK = "work"  # inside a folder that is not finished
 
 
@@ -112,7 +110,7 @@ def _make(source: Source, settings: PrepareSettings, partial: Path, workers: int
     work = partial / WORK
     columns = TextColumn("{task.description:10}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        segments = list(_clean(source, settings.held_out, work, progress))
+        segments = list(clean(source, settings.held_out, work, progress))
         counts = sum((Counter(segment.counts) for segment in segments), Counter[str]())
         dropped = sum((Counter(segment.dropped) for segment in segments), Counter[str]())
         if missing := [split for split in SPLITS if not counts[f"{split} articles"]]:
@@ -159,131 +157,6 @@ def _existing(folder: Path, asked: dict[str, Any]) -> DataFolder:
         raise DataError(problem, "Add --fresh to make it anew, or --name for another folder.")
     logger.info(f"{folder} is prepared already; --fresh makes it anew")
     return data
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Clean text of one part of the input, one JSON line per article, and its done-marker."""
-
-    path: Path  # work/00000-00000.jsonl
-    file: int  # number of the part, and of its shards
-    read: int  # articles of the part that were read up to its end, dropped ones too
-    last: bool  # of its part
-    counts: dict[str, int]  # articles and bytes by split
-    dropped: dict[str, int]  # articles by reason
-
-    def __iter__(self) -> Iterator[tuple[str, Article]]:
-        with open(self.path, encoding="utf-8") as file:
-            for line in file:
-                record = json.loads(line)
-                yield record.pop("split"), Article(**record)
-
-    @property
-    def articles(self) -> int:
-        return sum(self.counts.get(f"{split} articles", 0) for split in SPLITS)
-
-    @property
-    def bytes(self) -> int:
-        return sum(self.counts.get(f"{split} bytes", 0) for split in SPLITS)
-
-
-def _clean(source: Source, held_out: float, work: Path, progress: Progress) -> Iterator[Segment]:
-    """Tidies, filters and splits all files; keeps what passes. Segments that are there already are taken as they are."""
-    parts = _parts(source.files)
-    sizes = [sum(path.stat().st_size for path in part) for part in parts]
-    task = progress.add_task("reading", total=sum(sizes))
-    keep = Filter(wikipedia=bool(source.wiki))
-    before = 0  # bytes of the parts before
-    for file, part in enumerate(parts):
-        segment: Segment | None = None
-        while (after := _done(work, file, segment)) is not None:
-            segment = after
-            for _, article in segment:
-                keep.remember(article)
-            yield segment
-        if segment is None or not segment.last:
-            articles = islice(_articles(source, part), segment.read if segment else 0, None)
-            number = _number(segment) + 1
-            while segment is None or not segment.last:
-                out = work / f"{file:05d}-{number:05d}.jsonl"
-                read = segment.read if segment else 0
-                segment = _write_segment(source, articles, held_out, keep, out, file, read, before, progress)
-                number += 1
-                yield segment
-        before += sizes[file]
-        progress.update(task, completed=before)
-
-
-def _parts(files: Sequence[Path]) -> list[list[Path]]:
-    """Files that share a set of shards: each alone, but small ones together, or a folder of a hundred thousand notes would
-    become six times as many files."""
-    parts: list[list[Path]] = []
-    size = 0
-    for path in files:
-        size += path.stat().st_size
-        if not parts or size > PART:
-            parts.append([])
-            size = path.stat().st_size
-        parts[-1].append(path)
-    return parts
-
-
-def _articles(source: Source, part: list[Path]) -> Iterator[tuple[int, Article]]:
-    """What stands in the files of a part, with the bytes of it that were read so far."""
-    before = 0
-    for path in part:
-        for position, article in source.read(path):
-            yield before + position, article
-        before += path.stat().st_size
-
-
-def _number(segment: Segment | None) -> int:
-    return int(segment.path.stem.split("-")[1]) if segment else -1
-
-
-def _done(work: Path, file: int, before: Segment | None) -> Segment | None:
-    """The finished segment after another one."""
-    path = work / f"{file:05d}-{_number(before) + 1:05d}.jsonl"
-    mark = path.with_suffix(".json")
-    return Segment(path, **json.loads(mark.read_text(encoding="utf-8"))) if mark.exists() else None
-
-
-def _write_segment(
-    source: Source,
-    articles: Iterator[tuple[int, Article]],
-    held_out: float,
-    keep: Filter,
-    path: Path,
-    file_number: int,
-    read: int,
-    before: int,
-    progress: Progress,
-) -> Segment:
-    """Reads articles until the segment is full or the file ends. `before` is the bytes of the files before."""
-    counts: Counter[str] = Counter()
-    dropped: Counter[str] = Counter()
-    size, last = 0, True
-    with open(path, "w", encoding="utf-8") as file:
-        for position, article in articles:
-            read += 1
-            progress.update(progress.task_ids[0], completed=before + position)
-            article = Article(**{name: repaired(value) for name, value in asdict(article).items()})
-            if reason := keep.reason_to_drop(article):
-                dropped[reason] += 1
-                continue
-            split = split_of(split_key(article, source.wiki, source.name), held_out)
-            counts[f"{split} articles"] += 1
-            counts[f"{split} bytes"] += len(document(article).encode())
-            file.write(json.dumps({"split": split} | asdict(article), ensure_ascii=False) + "\n")
-            size += len(article.text)
-            if size >= SEGMENT:
-                last = False
-                break
-        file.flush()
-        os.fsync(file.fileno())
-    segment = Segment(path, file_number, read, last, dict(counts), dict(dropped))
-    write_json(path.with_suffix(".json"), {k: v for k, v in asdict(segment).items() if k != "path"})
-    return segment
 
 
 def _tokenizer(settings: PrepareSettings, segments: list[Segment], counts: Counter[str]) -> Tokenizer:
