@@ -273,6 +273,7 @@ def test_what_a_kill_left_in_the_small_files_is_no_obstacle(train, models):
     assert train("--run r") == 0 and state(run) == end
 
 
+@pytest.mark.slow
 def test_growing_twice_and_in_between_shrinking_is_possible(train, models):
     assert train("--run r") == 0 and train("--run r --max_steps 20") == 0
     (models / "r" / "checkpoints" / "aside_00000020").mkdir()  # as if it had been done before

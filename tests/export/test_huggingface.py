@@ -144,6 +144,7 @@ def test_what_is_no_plain_gpt2_is_refused(exported, tmp_path, change, says):
         read_pretrained("models", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_hf_infer_runs_it(house, exported):
     def infer(*flags, cwd=house):
         return subprocess.run([sys.executable, ROOT / "hf_infer.py", *flags], cwd=cwd, capture_output=True, text=True)
