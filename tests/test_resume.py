@@ -13,7 +13,7 @@ import torch
 from helpers import LENGTH, state, training_command, wikigpt
 from safetensors.torch import load
 
-from wikigpt.checkpoint import find_checkpoint, newest_checkpoint
+from wikigpt.checkpoint import find_checkpoint, newest_checkpoint, save_checkpoint
 from wikigpt.config import RunConfig, TrainingSettings
 from wikigpt.errors import RunError
 from wikigpt.metrics import read_metrics
@@ -151,12 +151,21 @@ def test_a_damaged_checkpoint_is_passed_over(train, models):
         newest_checkpoint(run)
 
 
-def test_a_run_goes_on_from_behind_two_damaged_checkpoints(train, models):
+def test_a_run_goes_on_from_behind_two_damaged_checkpoints(train, models, monkeypatch):
     assert train("--run whole --keep_every 6") == 0 and train("--run r --keep_every 6") == 0
     run = models / "r"
     for step in (11, 12):
         (run / f"checkpoints/step_{step:08d}/model.safetensors").write_bytes(b"half")
-    assert train("--run r --save_every 2") == 0  # its saves count as the newest at once
+    saves = []
+
+    def checked(*arguments):
+        path = save_checkpoint(*arguments)
+        saves.append(newest_checkpoint(run).name == path.name)
+        return path
+
+    monkeypatch.setattr("wikigpt.train.save_checkpoint", checked)
+    assert train("--run r --save_every 2") == 0
+    assert len(saves) == 4 and all(saves)  # each counts as the newest at once, and is not taken for an old one
     assert state(run) == state(models / "whole")
 
 
