@@ -33,7 +33,7 @@ def said(capsys):
         ("generate --input x --num_samples 0", "num_samples is 0. Give 1 or more."),
         ("prepare --path x.txt --source sample", "--path is for --source files."),
         ("prepare --source files", "Name them with --path FILE_OR_FOLDER."),
-        ("prepare --name ../outside", "'../outside' cannot name a folder of data."),
+        ("prepare --name ../outside", "'../outside' cannot name a folder."),
         ("prepare --wiki ../../es", "The bundled sample has no '../../es'"),
         ("prepare --tokenizer nowhere", "There is no tokenizer 'nowhere'. Take gpt2, bpe, or the path"),
         ("prepare --tokenizer gpt2 --vocab_size 7", "gpt2 has 50,257 tokens, no other number."),

@@ -296,7 +296,7 @@ def test_a_run_by_path_and_names_that_cannot_be(train, models, data, capsys):
     assert wikigpt("train --run models/r --max_steps 8", data.path.parent) == 0
     assert read_run(models / "r").step == 8 and not (models / "models").exists()
     for name in ("sub/x", "../y", ".", ".hidden"):
-        assert train(f"--run {name}") == 2 and "cannot name a run" in capsys.readouterr().err
+        assert train(f"--run {name}") == 2 and "cannot name a folder" in capsys.readouterr().err
     assert sorted(path.name for path in models.iterdir()) == [".r.lock", "r"]
     assert train("--run x$\\foo$") == 0 and (models / "x$\\foo$" / "report.html").exists()
 

@@ -24,10 +24,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from wikigpt.config import RunConfig, write_json, write_text
+from wikigpt.config import RunConfig, remove_folder, write_json, write_text
 from wikigpt.data.shards import file_hash
 from wikigpt.errors import RunError
 from wikigpt.optim import stable_steps
+from wikigpt.runs import checkpoints, step_of
 
 NEWEST = 2  # kept, whatever they are
 WEIGHTS = "model.safetensors"
@@ -50,8 +51,8 @@ def save_checkpoint(
     partial.mkdir(parents=True)
     weights = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
     try:
-        _save_tensors(weights, partial / WEIGHTS)
-        _save_tensors(
+        save_tensors(weights, partial / WEIGHTS)
+        save_tensors(
             _optimizer_tensors(model, optimizer) | _random_states(config.device), partial / "optimizer.safetensors"
         )
         hashes = {path.name: file_hash(path) for path in sorted(partial.iterdir())}
@@ -60,7 +61,7 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _remove(final)  # a damaged one of the same step, which was passed over
+    remove_folder(final)  # a damaged one of the same step, which was passed over
     partial.rename(final)
     write_text(run / "latest", final.name + "\n")
     _remove_old(run, config)
@@ -79,17 +80,11 @@ def newest_checkpoint(run: Path, weights_only: bool = False) -> Path | None:
     return None
 
 
-def newest_step(run: Path) -> int:
-    """The step of the newest complete checkpoint, 0 where there is none."""
-    newest = newest_checkpoint(run)
-    return _step(newest) if newest else 0
-
-
 def go_on_from(run: Path, config: RunConfig, checkpoint: Path) -> None:
     """Removes newer checkpoints, which are damaged and would count among the newest, and mends what a kill left."""
     for path in checkpoints(run):
         if path > checkpoint:
-            _remove(path)
+            remove_folder(path)
     write_text(run / "latest", checkpoint.name + "\n")
     _remove_old(run, config)
 
@@ -155,37 +150,32 @@ def rewind(run: Path, old: RunConfig, new: RunConfig) -> str | None:
     stable = stable_steps(old.total_steps, old.training)
     if stable is None or new.total_steps <= old.total_steps or not (found := checkpoints(run)):
         return None
-    fallen = [path for path in found if _step(path) > stable]
+    fallen = [path for path in found if step_of(path) > stable]
     if not fallen:
         return None
-    before = [path for path in found if _step(path) <= stable and not _damage(path)]
+    before = [path for path in found if step_of(path) <= stable and not _damage(path)]
     if not before:
         return "no checkpoint from before the learning rate fell is left: it rises again"
     for path in fallen:
-        aside = path.with_name(f"aside_{_step(path):08d}")
+        aside = path.with_name(f"aside_{step_of(path):08d}")
         shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
         path.rename(aside)
     write_text(run / "latest", before[0].name + "\n")
     _write_best(run)
     kept = "what came after is kept as checkpoints/aside_..."
-    return f"going on from step {_step(before[0]):,}, before the learning rate fell; {kept}"
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """Folders of finished saves, the newest first."""
-    return sorted((run / "checkpoints").glob("step_" + "[0-9]" * 8), reverse=True)
+    return f"going on from step {step_of(before[0]):,}, before the learning rate fell; {kept}"
 
 
 def _remove_old(run: Path, config: RunConfig) -> None:
     """Removes the checkpoints that need not be kept, and what a kill left of a save or a removal."""
-    for left in (run / "checkpoints").glob("step_*.*"):
+    for left in (run / "checkpoints").glob("*step_*.*"):
         shutil.rmtree(left)
     best, found = _write_best(run), checkpoints(run)
     stable = stable_steps(config.total_steps, config.training)
     for number, path in enumerate(found):
-        every = config.keep_every is not None and _step(path) % config.keep_every == 0
-        if not (number < NEWEST or path == best or every or _step(path) == stable):
-            _remove(path)
+        every = config.keep_every is not None and step_of(path) % config.keep_every == 0
+        if not (number < NEWEST or path == best or every or step_of(path) == stable):
+            remove_folder(path)
 
 
 def _write_best(run: Path) -> Path | None:
@@ -198,19 +188,6 @@ def _write_best(run: Path) -> Path | None:
     best = min(known, key=known.__getitem__)
     write_text(run / "best", best.name + "\n")
     return best
-
-
-def _remove(checkpoint: Path) -> None:
-    """Under another name first: a kill in between leaves nothing that looks like a checkpoint."""
-    if checkpoint.exists():
-        going = checkpoint.with_name(checkpoint.name + ".old")
-        shutil.rmtree(going, ignore_errors=True)
-        checkpoint.rename(going)
-        shutil.rmtree(going)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step_"))
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:
@@ -238,10 +215,11 @@ def _damage(checkpoint: Path, weights_only: bool = False) -> str | None:
     return None
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """safetensors names the system's error only in its text; to our callers a full disk is an OSError as anywhere."""
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file and waits for the disk. Raises OSError with the system's number, which safetensors has in
+    its text only, so that a full disk is the same error everywhere."""
     try:
-        save_file(tensors, path)
+        save_file(tensors, path, metadata)
         with open(path, "r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
     except SafetensorError as error:

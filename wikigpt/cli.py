@@ -50,9 +50,8 @@ def main(arguments: Sequence[str], settings: ModuleType | SimpleNamespace = defa
         level="INFO",
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # what a terminal cannot show, or half a character, is no reason to fail
+        # What a terminal cannot show, or half a character, is no reason to fail.
+        sys.stdout.reconfigure(errors="replace")
     if list(arguments) == ["--version"]:
         print(f"wikigpt {wikigpt.__version__}")
         return 0
@@ -93,8 +92,7 @@ def explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, OSError):
         said = error.strerror or str(error)
         place = f" ({error.filename})" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or "os error 28" in said or "No space" in said
-        if full:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             fix = "Free some space; then the same command (without --fresh) goes on from what was last saved."
             return f"The disk is full or the file too large: {said}{place}.", fix
         return f"{said}{place}.", "Check the path and its permissions."

@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -234,6 +235,10 @@ class RunConfig:
     source: list[dict[str, Any]] = field(default_factory=list)  # of each data folder: whose text, under which licence
 
     @property
+    def tokens_per_step(self) -> int:
+        return self.training.windows_per_step * self.model.context_length
+
+    @property
     def data_name(self) -> str:
         """Names of the data folders, without where they lie."""
         paths = [part.rpartition(":")[0] for part in self.data.split(",")] if "," in self.data else [self.data]
@@ -293,6 +298,15 @@ def from_preset(
     if missing:
         raise ConfigError(f"Preset {name!r} lacks {', '.join(sorted(missing))}.", "Add it in config.py.")
     return kind(**values)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder under another name: a kill in between leaves nothing that looks whole."""
+    if path.exists():
+        going = path.with_name(f".{path.name}.old")
+        shutil.rmtree(going, ignore_errors=True)
+        path.rename(going)
+        shutil.rmtree(going)
 
 
 def write_json(path: Path, record: Any) -> None:

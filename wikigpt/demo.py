@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import tyro
@@ -60,9 +60,10 @@ class Demo:
 
         folder = Path(settings.DATAFOLDER) / self.wiki
         if (folder / MANIFEST).exists():
-            manifest = DataFolder(folder).manifest
-            as_prepared = {"tokenizer": "bpe", "vocab_size": 8192, "held_out": 0.03}
-            if manifest["source"]["name"] != "sample" or manifest["settings"] != as_prepared:
+            verb, manifest = Prepare(wiki=self.wiki), DataFolder(folder).manifest
+            source = verb.make_source()
+            wanted = source.name, asdict(verb.make_settings(settings, source))
+            if (manifest["source"]["name"], manifest["settings"]) != wanted:
                 return f"{self.wiki}-sample"
         return self.wiki
 

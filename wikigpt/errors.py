@@ -3,7 +3,8 @@
 WikiGPTError          what is wrong, and what to do about it
 ├── ConfigError       a setting: unknown name, impossible value, two settings that contradict each other
 ├── DataError         a data folder, its shards or its tokenizer: missing, damaged, empty, of another kind
-└── RunError          a run or a checkpoint: missing, unfinished, damaged, made with other settings
+├── RunError          a run or a checkpoint: missing, unfinished, damaged, made with other settings
+└── HubError          the Hugging Face hub: out of reach, or it says no
 """
 
 
@@ -26,3 +27,7 @@ class DataError(WikiGPTError):
 
 class RunError(WikiGPTError):
     """A run or a checkpoint is missing, unfinished, damaged or made with other settings."""
+
+
+class HubError(WikiGPTError):
+    """The Hugging Face hub is out of reach or says no."""

@@ -31,6 +31,9 @@ class Score:
     tokens: int
     bytes: int
 
+    def __add__(self, other: "Score") -> "Score":
+        return Score(self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes)
+
     @property
     def loss(self) -> float:
         return self.nats / self.tokens

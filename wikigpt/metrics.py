@@ -46,10 +46,18 @@ class MetricsLog:
         self._file.close()
 
 
+Rows = dict[str, list[dict[str, Any]]]  # by kind
+
+
 def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
-    """Rows of one kind in the order of their steps, each step once: the last that was written, of those that count. A row
-    cut off by a kill is passed over."""
-    rows: dict[int, dict[str, Any]] = {}
+    """Rows of one kind; where several are wanted, `read_all` reads the file once."""
+    return read_all(run)[kind]
+
+
+def read_all(run: Path) -> Rows:
+    """Rows by kind, in the order of their steps, each step once: the last that was written, of those that count. A row cut
+    off by a kill is passed over."""
+    rows: dict[str, dict[int, dict[str, Any]]] = {kind: {} for kind in ("train", "validation", "final")}
     path = run / METRICS
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for line in text.splitlines():
@@ -60,10 +68,17 @@ def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
         if not isinstance(row, dict) or not {"kind", "step"} <= row.keys():
             continue
         if row["kind"] == "start":
-            rows = {step: kept for step, kept in rows.items() if step <= row["step"]}
-        elif row["kind"] == kind:
-            rows[row["step"]] = row
-    return [rows[step] for step in sorted(rows)]
+            for kind, seen in rows.items():
+                rows[kind] = {step: kept for step, kept in seen.items() if step <= row["step"]}
+        elif row["kind"] in rows:
+            rows[row["kind"]][row["step"]] = row
+    return {kind: [seen[step] for step in sorted(seen)] for kind, seen in rows.items()}
+
+
+def last_score(rows: Rows) -> dict[str, Any] | None:
+    """The figures that a run is judged by: over all of the validation split, or the newest over a part of it."""
+    scores = rows["final"] or rows["validation"]
+    return scores[-1] if scores else None
 
 
 def plot_loss(run: Path, title: str) -> Path:
@@ -71,31 +86,32 @@ def plot_loss(run: Path, title: str) -> Path:
     pyplot = _pyplot()
     figure, (loss, bits) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     figure.suptitle(title, parse_math=False)
-    draw_loss(loss, run)
-    draw_bits(bits, run)
+    rows = read_all(run)
+    draw_loss(loss, rows)
+    draw_bits(bits, rows)
     path = run / "loss.png"
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return path
 
 
-def svg(draw: Callable[[Any, Path], None], run: Path) -> str:
+def svg(draw: Callable[[Any, Rows], None], rows: Rows) -> str:
     """One of the plots as an SVG element, legible on a light and on a dark page."""
     pyplot = _pyplot()
     grey = "#808080"
     style = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), grey)
     with pyplot.rc_context({**style, "svg.fonttype": "none", "svg.hashsalt": "wikigpt", "font.family": "sans-serif"}):
         figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-        draw(axes, run)
+        draw(axes, rows)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
         pyplot.close(figure)
     return out.getvalue()[out.getvalue().index("<svg") :]
 
 
-def draw_loss(axes: Any, run: Path) -> None:
+def draw_loss(axes: Any, rows: Rows) -> None:
     """Training and validation loss, and the learning rate."""
-    train, validation = thinned(read_metrics(run, "train")), read_metrics(run, "validation")
+    train, validation = thinned(rows["train"]), rows["validation"]
     tokens, losses = [row["tokens"] / 1e6 for row in train], [row["loss"] for row in train]
     axes.plot(tokens, losses, color="#9ec5e8", linewidth=0.8, label="training, each step")
     axes.plot(tokens, _smooth(losses), color="#1f6fb4", label="training, smoothed")
@@ -109,9 +125,9 @@ def draw_loss(axes: Any, run: Path) -> None:
     rate.set_ylabel("learning rate")
 
 
-def draw_bits(axes: Any, run: Path) -> None:
+def draw_bits(axes: Any, rows: Rows) -> None:
     """Bits per byte of the validation split, beside the bigram's."""
-    validation = read_metrics(run, "validation")
+    validation = rows["validation"]
     seen = [row["tokens"] / 1e6 for row in validation]
     bits = [row["bits_per_byte"] for row in validation]
     axes.plot(seen, bits, "o-", color="#d1495b", markersize=3, label="validation")
@@ -175,7 +191,7 @@ class LiveView:
 
     def train(self, row: dict[str, Any], seconds_per_step: float) -> None:
         """Shows a training row; `seconds_per_step` includes evaluation, sampling and saving."""
-        self.row, self.left = row, f"{_duration((self.total_steps - row['step']) * seconds_per_step)} left"
+        self.row, self.left = row, f"{duration((self.total_steps - row['step']) * seconds_per_step)} left"
         if self.console.is_terminal:
             self.progress.update(self.task, completed=row["step"], left=self.left)
             table = Table.grid(padding=(0, 2))
@@ -194,7 +210,8 @@ class LiveView:
         return f"loss {row['loss']:.3f}  {self.validation}  rate {row['learning_rate']:.1e}  {speed}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As h:mm:ss, below an hour as m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -277,9 +277,9 @@ class Trial:
         return str(profiler.key_averages().table(sort_by=by, row_limit=10, max_name_column_width=40))
 
 
-def check_same_run(old: RunConfig, new: RunConfig, run: Path) -> None:
-    """Raises RunError naming every setting in which a run that is to be continued differs. Learning rate and length may;
-    another device, precision or version may continue it too; each is said."""
+def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None:
+    """Raises RunError where a run, now at `step`, cannot go on with other settings, naming each. Learning rate and length
+    may change as long as that still changes something; another device, precision or version is said."""
     said = {"learning_rate", "total_steps", "data", "device", "dtype", "threads", "torch_version", "wikigpt_version"}
     unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
     unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
@@ -291,6 +291,13 @@ def check_same_run(old: RunConfig, new: RunConfig, run: Path) -> None:
         raise RunError(
             problem, f"Go on as it began with: {go_on}, add --fresh to start over, or --run NAME for another run."
         )
+    other = "add --fresh to start over, or give another name with --run."
+    if new.total_steps < step:
+        problem = f"The run {run} is at step {step:,} already, beyond the {new.total_steps:,} asked for."
+        raise RunError(problem, f"Ask for more steps, {other}")
+    if step == new.total_steps == old.total_steps and old.training.learning_rate != new.training.learning_rate:
+        problem = f"The run {run} is finished: another learning rate would change nothing."
+        raise RunError(problem, f"Ask for more steps, {other}")
     for change in changed:
         if change.split(":")[0] in said:
             logger.warning(f"continuing with another {change}")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from wikigpt.config import RunConfig, write_text
-from wikigpt.metrics import draw_bits, draw_loss, read_metrics, svg
-from wikigpt.runs import read_run
+from wikigpt.metrics import Rows, draw_bits, draw_loss, duration, last_score, read_all, svg
+from wikigpt.runs import Run, read_run
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --strong: #1f6fb4; }
@@ -35,10 +35,10 @@ td { overflow-wrap: anywhere; } footer, .note { font-size: .9rem; opacity: .8; }
 
 def write_report(run: Path) -> Path:
     """Writes report.html into a run folder. Raises RunError where there is no run."""
-    found = read_run(run)
+    found, rows = read_run(run), read_all(run)
     sections = (
-        _summary(found.name, found.config, found.step, run),
-        _curves(run),
+        _summary(found, rows),
+        _curves(rows),
         _samples(run / "samples.md"),
         _data(found.config),
         _settings(found.config),
@@ -50,33 +50,33 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def _summary(name: str, config: RunConfig, step: int, run: Path) -> str:
-    train, final = read_metrics(run, "train"), read_metrics(run, "final")
-    scores = final or read_metrics(run, "validation")
-    tokens = step * config.training.windows_per_step * config.model.context_length
-    state = "finished" if step >= config.total_steps else f"stopped at step {step:,} of {config.total_steps:,}"
-    figures = [(f"{config.model.n_parameters / 1e6:,.1f} M", "parameters"), (f"{tokens / 1e6:,.2f} M", "tokens read")]
-    if scores:
-        score = scores[-1]
+def _summary(run: Run, rows: Rows) -> str:
+    config, train, score = run.config, rows["train"], last_score(rows)
+    state = "finished" if run.finished else f"stopped at step {run.step:,} of {config.total_steps:,}"
+    figures = [
+        (f"{config.model.n_parameters / 1e6:,.1f} M", "parameters"),
+        (f"{run.tokens / 1e6:,.2f} M", "tokens read"),
+    ]
+    if score:
         figures += [
             (f"{score['bits_per_byte']:.3f}", "bits per byte"),
             (f"{score['bigram_bits_per_byte']:.3f}", "Kneser-Ney bigram"),
             (f"{score['perplexity']:,.1f}", "perplexity per token"),
         ]
     if train:
-        figures += [(_hours(train[-1]["seconds"]), "in training steps")]
-        figures += [(f"{tokens / max(train[-1]['seconds'], 1e-9):,.0f}", "tokens per second")]
+        seconds = train[-1]["seconds"]
+        figures += [(duration(seconds), "in training steps"), (f"{run.tokens / seconds:,.0f}", "tokens per second")]
     cards = "".join(f"<li><b>{escape(value)}</b>{escape(what)}</li>" for value, what in figures)
-    measured = f'<p class="note">Measured on: {escape(str(scores[-1]["part"]))}.</p>' if scores else ""
+    measured = f'<p class="note">Measured on: {escape(str(score["part"]))}.</p>' if score else ""
     what = f"A GPT ({escape(config.model_config)}) trained on {escape(config.data_name)}; {state}."
-    return f'<h1>{escape(name)}</h1><p>{what}</p><ul class="figures">{cards}</ul>{measured}'
+    return f'<h1>{escape(run.name)}</h1><p>{what}</p><ul class="figures">{cards}</ul>{measured}'
 
 
-def _curves(run: Path) -> str:
-    if not read_metrics(run, "train"):
+def _curves(rows: Rows) -> str:
+    if not rows["train"]:
         return ""
     plots = (
-        f'<div role="img" aria-label="{label}">{svg(draw, run)}</div>'
+        f'<div role="img" aria-label="{label}">{svg(draw, rows)}</div>'
         for label, draw in (
             ("Loss and learning rate against tokens", draw_loss),
             ("Bits per byte against tokens", draw_bits),
@@ -135,8 +135,3 @@ def _table(rows: list[tuple[str, Any]]) -> str:
         for name, value in rows
     )
     return f'<div class="wide"><table>{cells}</table></div>'
-
-
-def _hours(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d} h" if minutes >= 60 else f"{minutes}:{rest:02d} min"

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from loguru import logger
 
-from wikigpt.config import RunConfig
+from wikigpt.config import RunConfig, write_text
 from wikigpt.errors import ConfigError, RunError, WikiGPTError
 
 
@@ -27,6 +27,11 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.step >= self.config.total_steps
+
+    @property
+    def tokens(self) -> int:
+        """How many it has been trained on."""
+        return self.step * self.config.tokens_per_step
 
     @property
     def state(self) -> str:
@@ -48,8 +53,17 @@ def read_run(path: Path) -> Run:
         config = RunConfig.load(path / "run.json")
     except ConfigError as error:
         raise RunError(error.problem, error.fix) from error
-    saved = [int(found.name[5:]) for found in (path / "checkpoints").glob("step_" + "[0-9]" * 8)]
-    return Run(path, config, max(saved, default=0))
+    saved = checkpoints(path)
+    return Run(path, config, step_of(saved[0]) if saved else 0)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Folders of finished saves, the newest first."""
+    return sorted((run / "checkpoints").glob("step_" + "[0-9]" * 8), reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def list_runs(model_dir: str) -> list[Run]:
@@ -68,16 +82,16 @@ def list_runs(model_dir: str) -> list[Run]:
     return runs
 
 
-def find_run(model_dir: str, name: str) -> Run:
-    """The run called `name`, or at that path. Raises RunError where there is none."""
-    return read_run(Path(name) if (Path(name) / "run.json").exists() else Path(model_dir) / name)
+def run_path(model_dir: str, name: str) -> Path:
+    """The folder of the run called `name`, or at that path, whether or not there is one."""
+    return Path(name) if (Path(name) / "run.json").exists() else Path(model_dir) / name
 
 
 def choose_run(model_dir: str, name: str | None, model_config: str | None) -> Run:
     """The run called `name` (or at that path), finished or not; else the newest finished one of that configuration.
     Raises RunError naming what there is and what would make one."""
     if name is not None:
-        run = find_run(model_dir, name)
+        run = read_run(run_path(model_dir, name))
         if model_config is not None and run.config.model_config != model_config:
             problem = f"The run {run.name} is of {run.config.model_config!r}, not {model_config!r}."
             raise RunError(problem, "Leave out --model_config or name another --run.")
@@ -90,6 +104,21 @@ def choose_run(model_dir: str, name: str | None, model_config: str | None) -> Ru
     there = f"There are: {', '.join(map(str, runs))}. Name one with --run" if runs else f"{model_dir}/ has no runs yet"
     make = "wikigpt train" + (f" --model_config {model_config}" if model_config else "")
     raise RunError(f"There is no finished run{wanted}.", f"{there}, or make one with: {make}")
+
+
+def make_folder(folder: Path, config: RunConfig, tokenizer: Path) -> None:
+    """Writes what a run begins or goes on with into its folder, which is made where it is not there. Raises RunError where
+    something else is there."""
+    left = {"run.json.partial"}  # by a kill
+    if folder.exists() and not (folder / "run.json").exists() and {path.name for path in folder.iterdir()} - left:
+        raise RunError(f"{folder} is there and is no run.", "Move it away, or give another name with --run.")
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(folder / "run.json")
+    (folder / "tokenizer").mkdir(exist_ok=True)
+    for path in tokenizer.iterdir():
+        copy = folder / "tokenizer" / path.name
+        if not copy.exists() or copy.read_bytes() != path.read_bytes():
+            write_text(copy, path.read_text(encoding="utf-8"))
 
 
 @contextmanager

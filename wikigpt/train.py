@@ -119,11 +119,11 @@ class Report:
         self.seconds += seconds
         if step == self.first + 1:
             self.began = time.perf_counter() - seconds
-        tokens = self._tokens(1)
+        tokens = self.config.tokens_per_step
         row = {
             "step": step,
-            "tokens": self._tokens(step),
-            "flops": self._tokens(step) * self.flops,
+            "tokens": step * tokens,
+            "flops": step * tokens * self.flops,
             "seconds": self.seconds,
             **{name: value if math.isfinite(value) else None for name, value in figures.items()},
             "tokens_per_second": tokens / seconds,
@@ -166,11 +166,8 @@ class Report:
         return finished
 
     def _score_row(self, step: int, part: str, score: Score, bigram: Score) -> dict[str, float | str]:
-        row: dict[str, float | str] = {"step": step, "tokens": self._tokens(step), "part": part}
+        row: dict[str, float | str] = {"step": step, "tokens": step * self.config.tokens_per_step, "part": part}
         return row | score.row() | {"bigram_bits_per_byte": bigram.bits_per_byte}
-
-    def _tokens(self, steps: int) -> int:
-        return steps * self.config.training.windows_per_step * self.config.model.context_length
 
 
 SAMPLING = Sampling(max_gen=60, temperature=0.8, top_k=50, seed=0)

@@ -3,7 +3,7 @@
     source ──> tidy ──> filter ──> split ──┬──> train a BPE (on the training split only)
                      (kept in segments)    └──> encode on all cores ──> shards, index, manifest
 
-Everything is written into `<name>.partial` and renamed when whole, so what carries the final name is finished. What an
+Everything is written into `.<name>.partial` and renamed when whole, so what carries the final name is finished. What an
 interrupted preparation has done stays there, and the same command goes on behind it: each segment of clean text has a
 done-marker, and so has each that is encoded. The same source gives the same bytes, however many workers there are and
 however often it was interrupted.
@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wikigpt import tokenizer as tokenizers
-from wikigpt.config import ModelConfig, write_json
+from wikigpt.config import ModelConfig, remove_folder, write_json
 from wikigpt.data.article import SALT, SPLITS, Article, document
 from wikigpt.data.segments import Segment, clean
 from wikigpt.data.shards import MANIFEST, DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
@@ -37,7 +37,7 @@ from wikigpt.errors import DataError
 from wikigpt.runs import locked
 from wikigpt.tokenizer import Tokenizer, gpt2, train_bpe
 
-BPE_SAMPLE = 200 * 2**20  # bytes of text that a BPE is trained on at the most: more changes no merge that matters
+BPE_SAMPLE = 200 * 2**20  # bytes of text that a BPE is trained on at the most
 CHUNK = 2**20  # characters of text handed to a worker at once
 WORK = "work"  # inside a folder that is not finished
 
@@ -91,11 +91,7 @@ def _partial(folder: Path, asked: dict[str, Any]) -> Path:
         if mark.exists() and _same(json.loads(mark.read_text(encoding="utf-8")), asked):
             logger.info(f"continuing an interrupted preparation of {folder}")
             return partial
-    if partial.exists():  # under another name first: a kill in between leaves nothing that could be gone on with
-        going = partial.with_name(partial.name + ".old")
-        shutil.rmtree(going, ignore_errors=True)
-        partial.rename(going)
-        shutil.rmtree(going)
+    remove_folder(partial)
     (partial / WORK).mkdir(parents=True)
     write_json(partial / WORK / "asked.json", asked)
     return partial
@@ -121,7 +117,7 @@ def _make(source: Source, settings: PrepareSettings, partial: Path, workers: int
         if not (partial / "tokenizer" / tokenizers.TOKENIZER).exists():
             _tokenizer(settings, segments, counts).save(partial / "tokenizer")
         tokenizer = tokenizers.load(partial / "tokenizer")
-        tokens = _encode(segments, partial, tokenizer, workers, counts, progress)
+        tokens = _encode(segments, partial, tokenizer, workers, progress)
     _write_articles(segments, partial)
     splits = {
         s: {"articles": counts[f"{s} articles"], "tokens": tokens[s], "bytes": counts[f"{s} bytes"]} for s in SPLITS
@@ -177,15 +173,12 @@ def _training_texts(segments: list[Segment], counts: Counter[str]) -> Iterator[s
                 yield document(article)
 
 
-def _encode(
-    segments: list[Segment], out: Path, tokenizer: Tokenizer, workers: int, counts: Counter[str], progress: Progress
-) -> Counter[str]:
-    """Encodes every kept article into the shards of its file and split, in the order of the source; counts the tokens."""
+def _encode(segments: list[Segment], out: Path, tokenizer: Tokenizer, workers: int, progress: Progress) -> Counter[str]:
+    """Encodes every kept article into the shards of its part and split, in the order of the source; counts the tokens."""
     dtype = token_dtype(tokenizer.vocab_size)
     task = progress.add_task("encoding", total=sum(segment.bytes for segment in segments))
-    mark = (
-        out / WORK / "encoded.json"
-    )  # segments that are done, and how many documents the shards of their part have then
+    # How many segments are done, and how many documents the shards of the last one's part have then.
+    mark = out / WORK / "encoded.json"
     done = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
     tokens: Counter[str] = Counter()
     number = 0

@@ -40,10 +40,6 @@ class Segment:
                 yield record.pop("split"), Article(**record)
 
     @property
-    def articles(self) -> int:
-        return sum(self.counts.get(f"{split} articles", 0) for split in SPLITS)
-
-    @property
     def bytes(self) -> int:
         return sum(self.counts.get(f"{split} bytes", 0) for split in SPLITS)
 
@@ -56,21 +52,18 @@ def clean(source: Source, held_out: float, work: Path, progress: Progress) -> It
     keep = Filter(wikipedia=bool(source.wiki))
     before = 0  # bytes of the parts before
     for file, part in enumerate(parts):
-        segment: Segment | None = None
-        while (after := _done(work, file, segment)) is not None:
-            segment = after
-            for _, article in segment:
-                keep.remember(article)
+        articles: Iterator[tuple[int, Article]] | None = None
+        number, read, last = 0, 0, False
+        while not last:
+            path = work / f"{file:05d}-{number:05d}.jsonl"
+            if segment := _done(path):
+                for _, article in segment:
+                    keep.remember(article)
+            else:
+                articles = articles or islice(_articles(source, part, before), read, None)
+                segment = _write_segment(source, articles, held_out, keep, path, file, read, progress)
             yield segment
-        if segment is None or not segment.last:
-            articles = islice(_articles(source, part), segment.read if segment else 0, None)
-            number = _number(segment) + 1
-            while segment is None or not segment.last:
-                out = work / f"{file:05d}-{number:05d}.jsonl"
-                read = segment.read if segment else 0
-                segment = _write_segment(source, articles, held_out, keep, out, file, read, before, progress)
-                number += 1
-                yield segment
+            number, read, last = number + 1, segment.read, segment.last
         before += sizes[file]
         progress.update(task, completed=before)
 
@@ -89,22 +82,16 @@ def _parts(files: Sequence[Path]) -> list[list[Path]]:
     return parts
 
 
-def _articles(source: Source, part: list[Path]) -> Iterator[tuple[int, Article]]:
-    """What stands in the files of a part, with the bytes of it that were read so far."""
-    before = 0
+def _articles(source: Source, part: list[Path], before: int) -> Iterator[tuple[int, Article]]:
+    """What stands in the files of a part, with the bytes that were read so far, `before` it included."""
     for path in part:
         for position, article in source.read(path):
             yield before + position, article
         before += path.stat().st_size
 
 
-def _number(segment: Segment | None) -> int:
-    return int(segment.path.stem.split("-")[1]) if segment else -1
-
-
-def _done(work: Path, file: int, before: Segment | None) -> Segment | None:
-    """The finished segment after another one."""
-    path = work / f"{file:05d}-{_number(before) + 1:05d}.jsonl"
+def _done(path: Path) -> Segment | None:
+    """The segment at a path, if it is finished."""
     mark = path.with_suffix(".json")
     return Segment(path, **json.loads(mark.read_text(encoding="utf-8"))) if mark.exists() else None
 
@@ -117,17 +104,16 @@ def _write_segment(
     path: Path,
     file_number: int,
     read: int,
-    before: int,
     progress: Progress,
 ) -> Segment:
-    """Reads articles until the segment is full or the file ends. `before` is the bytes of the files before."""
+    """Reads articles until the segment is full or its part ends."""
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     size, last = 0, True
     with open(path, "w", encoding="utf-8") as file:
         for position, article in articles:
             read += 1
-            progress.update(progress.task_ids[0], completed=before + position)
+            progress.update(progress.task_ids[0], completed=position)
             article = Article(**{name: repaired(value) for name, value in asdict(article).items()})
             if reason := keep.reason_to_drop(article):
                 dropped[reason] += 1

@@ -118,7 +118,7 @@ class DataFolder:
 
     @property
     def spec(self) -> str:
-        """How to name it again: `open_data(data.spec)`."""
+        """How to name it again: `find_data(..., data.spec)`."""
         return str(self.path)
 
     @property

@@ -1,23 +1,21 @@
 """The page that a published model opens with: what it is, how good, from which text, and what not to expect."""
 
-from wikigpt.metrics import read_metrics
+from wikigpt.metrics import last_score, read_all
 from wikigpt.runs import Run
 
 
 def model_card(run: Run) -> str:
     """README.md of an export, with the fields at its head that the hub reads."""
     config, source = run.config, run.config.source
-    tokens = run.step * config.training.windows_per_step * config.model.context_length
-    final = read_metrics(run.path, "final") or read_metrics(run.path, "validation")
+    figures = last_score(read_all(run.path))
     score = ""
-    if final:
+    if figures:
         score = (
-            f"{final[-1]['bits_per_byte']:.3f} bits per byte on held-out articles ({final[-1]['part']}); a Kneser-Ney "
-            f"bigram has {final[-1]['bigram_bits_per_byte']:.3f}.\n"
+            f"{figures['bits_per_byte']:.3f} bits per byte on held-out articles ({figures['part']}); a Kneser-Ney "
+            f"bigram has {figures['bigram_bits_per_byte']:.3f}.\n"
         )
-    languages = list(
-        dict.fromkeys(f'"{part["wiki"]}"' for part in source if part["wiki"])
-    )  # no is a language, not false
+    # In quotes: Norwegian's code, no, would be read as false.
+    languages = list(dict.fromkeys(f'"{part["wiki"]}"' for part in source if part["wiki"]))
     head = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [wikigpt, gpt2]"]
     head += [f"language: [{', '.join(languages)}]"] if languages else []
     texts = "\n".join(
@@ -31,7 +29,7 @@ def model_card(run: Run) -> str:
 # {run.name}
 
 A GPT-2 of {config.model.n_parameters / 1e6:.1f} million parameters, pre-trained from scratch with WikiGPT
-{config.wikigpt_version} on {tokens / 1e6:,.1f} million tokens. {score}
+{config.wikigpt_version} on {run.tokens / 1e6:,.1f} million tokens. {score}
 It is a base model: it continues text and does not answer questions. What it says about the world is not to be believed. It
 may repeat text that it was trained on word for word, whose licence then applies.
 

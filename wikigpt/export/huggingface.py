@@ -1,11 +1,7 @@
 """A model as the Hugging Face libraries know it, both ways.
 
-    GPTModel.state_dict()  <──>  GPT2LMHeadModel.state_dict()
-    a run                   ──>  a folder that AutoModelForCausalLM and AutoTokenizer load without code of ours
-    such a folder           ──>  Pretrained, for --init_from
-
-transformers keeps four matrices of a block the other way round (its Conv1D multiplies x @ W, our Linear x @ W.T), and the
-output head as a second name of the token embedding.
+a run          ──>  a folder that AutoModelForCausalLM and AutoTokenizer load without code of ours
+such a folder  ──>  Pretrained, for --init_from
 """
 
 import json
@@ -16,36 +12,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from wikigpt import tokenizer as tokenizers
 from wikigpt import transformer
-from wikigpt.checkpoint import find_checkpoint
+from wikigpt.checkpoint import WEIGHTS, find_checkpoint, save_tensors
 from wikigpt.config import ModelConfig, write_json, write_text
 from wikigpt.data.shards import file_hash
 from wikigpt.errors import ConfigError, DataError, RunError
 from wikigpt.export.card import model_card
-from wikigpt.runs import Run, read_run
+from wikigpt.export.gpt2_names import from_gpt2, to_gpt2
+from wikigpt.runs import Run, read_run, run_path
 from wikigpt.tokenizer import TOKENIZER, Tokenizer
-
-# ours -> theirs, and whether the matrix is transposed
-TOP = {
-    "tok_emb.weight": "transformer.wte.weight",
-    "pos_emb.weight": "transformer.wpe.weight",
-    "final_norm.weight": "transformer.ln_f.weight",
-    "final_norm.bias": "transformer.ln_f.bias",
-}
-BLOCK = {
-    "norm1": ("ln_1", False),
-    "attn.qkv": ("attn.c_attn", True),
-    "attn.out_proj": ("attn.c_proj", True),
-    "norm2": ("ln_2", False),
-    "ff.up": ("mlp.c_fc", True),
-    "ff.down": ("mlp.c_proj", True),
-}
 
 
 def gpt2_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
@@ -69,44 +49,12 @@ def gpt2_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
     }
 
 
-def to_gpt2(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Our weights under transformers' names. GPT2LMHeadModel always has a bias for query, key and value: without one of
-    ours it is zero."""
-    theirs = {name: weights[our] for our, name in TOP.items()}
-    theirs["lm_head.weight"] = weights["tok_emb.weight"]
-    for our, name, transposed in _names(config.n_layers):
-        if our in weights:
-            theirs[name] = weights[our].T.contiguous() if transposed else weights[our]
-        else:
-            theirs[name] = torch.zeros(3 * config.emb_dim, dtype=weights["tok_emb.weight"].dtype)
-    return theirs
-
-
-def from_gpt2(theirs: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """transformers' weights under our names, for a config with `qkv_bias`. Raises KeyError where one is missing."""
-    if "wte.weight" in theirs:  # as OpenAI's own files have them
-        theirs = {f"transformer.{name}": tensor for name, tensor in theirs.items()}
-    weights = {our: theirs[name] for our, name in TOP.items()}
-    for our, name, transposed in _names(config.n_layers):
-        weights[our] = theirs[name].T.contiguous() if transposed else theirs[name]
-    return weights
-
-
-def _names(n_layers: int) -> list[tuple[str, str, bool]]:
-    return [
-        (f"blocks.{layer}.{our}.{kind}", f"transformer.h.{layer}.{name}.{kind}", transposed and kind == "weight")
-        for layer in range(n_layers)
-        for our, (name, transposed) in BLOCK.items()
-        for kind in ("weight", "bias")
-    ]
-
-
 CUSTOM = "modeling_gpt2_custom.py"
 FILES = {
     "README.md",
     "config.json",
     "generation_config.json",
-    "model.safetensors",
+    WEIGHTS,
     CUSTOM,
     TOKENIZER,
     "tokenizer_config.json",
@@ -121,17 +69,14 @@ def export(run: Run, checkpoint: str, folder: Path) -> list[str]:
     if there - FILES:
         problem = f"{folder} is there and holds what is no export ({', '.join(sorted(there - FILES)[:3])})."
         raise RunError(problem, "Move that away, or name another folder with --folder.")
-    weights = load_file(find_checkpoint(run.path, checkpoint) / "model.safetensors")
+    weights = load_file(find_checkpoint(run.path, checkpoint) / WEIGHTS)
     tokenizer = tokenizers.load(run.path / "tokenizer")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     stock = to_gpt2(weights, run.config.model)
     del stock["lm_head.weight"]  # tied: the same tensor as the embedding
-    try:
-        save_file(stock, partial / "model.safetensors", metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+    save_tensors(stock, partial / WEIGHTS, metadata={"format": "pt"})
     config = gpt2_config(run.config.model, tokenizer.end_of_text)
     config |= {"dtype": "float32", "auto_map": {"AutoModelForCausalLM": "modeling_gpt2_custom.GPT2CustomLMHeadModel"}}
     write_json(partial / "config.json", config)
@@ -166,12 +111,15 @@ def _write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) ->
 
 
 def custom_code() -> str:
-    """The content of modeling_gpt2_custom.py: `wikigpt/transformer.py`, and behind it the class that transformers wants."""
-    model = Path(transformer.__file__).read_text(encoding="utf-8")
-    wrapper = Path(__file__).with_name("modeling.py").read_text(encoding="utf-8")
-    wrapper = re.sub(r'\A""".*?"""\n', "", wrapper, flags=re.DOTALL)
-    wrapper = re.sub(r"(?m)^from wikigpt\..*\n\n?", "", wrapper)
-    return f"{model}\n\n# For transformers: the same model behind the interface of its Auto classes.\n{wrapper}"
+    """The content of modeling_gpt2_custom.py: `wikigpt/transformer.py`, and behind it the two files that transformers
+    wants, without their headers and what they import from us."""
+    code = Path(transformer.__file__).read_text(encoding="utf-8")
+    code += "\n\n# For transformers: the same model behind the interface of its Auto classes.\n"
+    for name in ("gpt2_names.py", "modeling.py"):
+        part = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        part = re.sub(r'\A""".*?"""\n', "", part, flags=re.DOTALL)
+        code += re.sub(r"(?m)^from wikigpt\..*\n\n?", "", part)
+    return code
 
 
 @dataclass(frozen=True)
@@ -204,25 +152,22 @@ class Pretrained:
 def read_pretrained(model_dir: str, source: str) -> Pretrained:
     """The weights of a run (its newest checkpoint) or of a Hugging Face folder of a GPT-2. Raises RunError where there are
     none."""
-    path = Path(source)
-    for run in (path, Path(model_dir) / source):
-        if (run / "run.json").exists():
-            found, file = read_run(run), find_checkpoint(run, "latest") / "model.safetensors"
-            return Pretrained(
-                found.name, str(run), found.config.model, load_file(file), run / "tokenizer", file_hash(file)
-            )
+    path, run = Path(source), run_path(model_dir, source)
+    if (run / "run.json").exists():
+        found, file = read_run(run), find_checkpoint(run, "latest") / WEIGHTS
+        return Pretrained(found.name, str(run), found.config.model, load_file(file), run / "tokenizer", file_hash(file))
     if not (path / "config.json").exists():
         problem = f"{source} is neither a run nor a folder with a config.json."
         raise RunError(problem, "Name a run, or the folder of a downloaded GPT-2.")
     try:
         record = json.loads((path / "config.json").read_text(encoding="utf-8"))
         config = _model_config(path, record)
-        weights = from_gpt2(load_file(path / "model.safetensors"), config)
+        weights = from_gpt2(load_file(path / WEIGHTS), config)
         weights = {name: tensor.float() for name, tensor in weights.items()}
     except (OSError, ValueError, LookupError, SafetensorError) as error:
         raise RunError(f"{path} holds no readable GPT-2 ({type(error).__name__}: {error}).", "Get it again.") from error
     tokenizer = path / TOKENIZER if (path / TOKENIZER).exists() else None
-    return Pretrained(path.resolve().name, source, config, weights, tokenizer, file_hash(path / "model.safetensors"))
+    return Pretrained(path.resolve().name, source, config, weights, tokenizer, file_hash(path / WEIGHTS))
 
 
 def _model_config(path: Path, record: Mapping[str, Any]) -> ModelConfig:

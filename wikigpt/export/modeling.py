@@ -1,5 +1,5 @@
-"""The thin class that transformers wants around `GPTModel`. An export holds this file behind a copy of
-`wikigpt/transformer.py`, as modeling_gpt2_custom.py: together they need torch and transformers alone.
+"""The thin class that transformers wants around `GPTModel`. An export holds this file behind copies of
+`wikigpt/transformer.py` and `gpt2_names.py`, as modeling_gpt2_custom.py: together they need torch and transformers alone.
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)  ──>  GPT2CustomLMHeadModel
 """
@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import GenerationMixin, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+from wikigpt.export.gpt2_names import from_gpt2
 from wikigpt.transformer import GPTModel
 
 
@@ -40,7 +41,7 @@ class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
         """Lets the stock class find and read the weights, and takes them over."""
         stock = GPT2LMHeadModel.from_pretrained(path, *args, **kwargs)
         model = cls(stock.config).to(stock.device, stock.dtype)
-        model.gpt.load_state_dict(ours(stock.state_dict(), stock.config.n_layer))
+        model.gpt.load_state_dict(from_gpt2(stock.state_dict(), model.gpt.config))
         model.generation_config = stock.generation_config
         model.generation_config.use_cache = False
         return model.eval()
@@ -63,29 +64,3 @@ class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
     ) -> dict[str, Tensor | None]:
         """Reads everything anew for each token: simple, and slow for long texts, where the stock class has a cache."""
         return {"input_ids": input_ids[:, -self.config.n_positions :], "attention_mask": attention_mask}
-
-
-TOP = {"tok_emb": "wte", "pos_emb": "wpe", "final_norm": "ln_f"}
-BLOCK = {
-    "norm1": "ln_1",
-    "attn.qkv": "attn.c_attn",
-    "attn.out_proj": "attn.c_proj",
-    "norm2": "ln_2",
-    "ff.up": "mlp.c_fc",
-    "ff.down": "mlp.c_proj",
-}
-
-
-def ours(theirs: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
-    """Stock weights under the names of `GPTModel`. transformers keeps the matrices of a block the other way round."""
-    weights = {}
-    for our, their in TOP.items():
-        for kind in ("weight", "bias"):
-            if (name := f"transformer.{their}.{kind}") in theirs:
-                weights[f"{our}.{kind}"] = theirs[name]
-    for layer in range(n_layers):
-        for our, their in BLOCK.items():
-            for kind in ("weight", "bias"):
-                tensor = theirs[f"transformer.h.{layer}.{their}.{kind}"]
-                weights[f"blocks.{layer}.{our}.{kind}"] = tensor.T.contiguous() if tensor.dim() == 2 else tensor
-    return weights

@@ -4,11 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from wikigpt.errors import ConfigError, WikiGPTError
-
-
-class HubError(WikiGPTError):
-    """The hub is out of reach or says no."""
+from wikigpt.errors import ConfigError, HubError
 
 
 def hub_token() -> str | None:

@@ -1,8 +1,10 @@
-"""What all verbs share: three flags, and what they hand back."""
+"""What all verbs share: three flags, the names that folders can have, and what a verb hands back."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from wikigpt.errors import ConfigError
 
 Settings = Any  # a module or namespace with MODEL_CONFIGS, TRAINING_SETTINGS, DATAFOLDER and MODEL_DIR
 
@@ -17,6 +19,15 @@ class Common:
     """a Python file with MODEL_CONFIGS, TRAINING_SETTINGS, DATAFOLDER or MODEL_DIR, as the scripts' config.py"""
     debug: bool = False
     """show where in the code an error came from"""
+
+
+def check_name(name: str, flag: str, without: str = "") -> None:
+    """Raises ConfigError where a folder of ours cannot be called so: it would lie elsewhere, be hidden, or (`without`) mean
+    something else where it is named."""
+    readable = name.encode(errors="replace").decode() == name
+    if Path(name).name != name or name.startswith(".") or not name.strip() or set(name) & set(without) or not readable:
+        signs = ", ".join(["slashes", *map(repr, without)])
+        raise ConfigError(f"{name!r} cannot name a folder.", f"Give a name with {flag}: no {signs}, no dot in front.")
 
 
 class Outcome(NamedTuple):

@@ -29,7 +29,7 @@ class Evaluate:
     def __call__(self, settings: Settings) -> Outcome:
         from wikigpt import hardware
         from wikigpt.data.shards import find_data
-        from wikigpt.evaluate import bigram_score, evaluate_split, words
+        from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
         from wikigpt.generate import load_model
         from wikigpt.runs import choose_run
 
@@ -44,15 +44,15 @@ class Evaluate:
         model, tokenizer = load_model(run, device, self.checkpoint)
         machine = hardware.detect(device, run.config.dtype if device == run.config.device else None)
         record: dict[str, Any] = {"run": run.name, "checkpoint": self.checkpoint, "split": self.split}
-        if len(data.parts) > 1:
-            record["folders"] = {}
-        for part in [*(folder for folder, _ in data.parts if len(data.parts) > 1), data]:
-            score = evaluate_split(model, part, self.split, tokenizer.token_bytes, machine)
-            bigram = bigram_score(part, self.split, tokenizer.token_bytes)
-            row = score.row() | {"bigram_bits_per_byte": bigram.bits_per_byte}
-            logger.info(f"{self.split}{'' if part is data else f' of {part.name}'}: {words(score, bigram)}")
-            if part is data:
-                record |= row
-            else:
-                record["folders"][part.name] = row
-        return Outcome(record)
+        total, rows = Score(0.0, 0, 0), {}
+        for folder, _ in data.parts:
+            score = evaluate_split(model, folder, self.split, tokenizer.token_bytes, machine)
+            total += score
+            if len(data.parts) > 1:
+                bigram = bigram_score(folder, self.split, tokenizer.token_bytes)
+                rows[folder.name] = score.row() | {"bigram_bits_per_byte": bigram.bits_per_byte}
+                logger.info(f"{self.split} of {folder.name}: {words(score, bigram)}")
+        bigram = bigram_score(data, self.split, tokenizer.token_bytes)
+        logger.info(f"{self.split}: {words(total, bigram)}")
+        record |= total.row() | {"bigram_bits_per_byte": bigram.bits_per_byte}
+        return Outcome(record | ({"folders": rows} if rows else {}))

@@ -9,7 +9,7 @@ from loguru import logger
 
 from wikigpt.config import ModelConfig, from_preset
 from wikigpt.errors import ConfigError
-from wikigpt.verbs.common import Common, Outcome, Settings
+from wikigpt.verbs.common import Common, Outcome, Settings, check_name
 
 if TYPE_CHECKING:
     from wikigpt.data.prepare import PrepareSettings
@@ -40,7 +40,7 @@ class Prepare:
     licence: str = "not stated"
     """licence of your files, for the manifest and the report"""
     tokenizer: str | None = None
-    """gpt2: its 50,257 tokens; bpe: train one on this text; or the path of any byte-level BPE's tokenizer.json. Unless
+    """gpt2: its 50,257 tokens; bpe: train one on this text; or the path of a byte-level BPE's tokenizer.json. Unless
     given, gpt2 for --wiki en, and bpe otherwise and for the sample"""
     vocab_size: int | None = None
     """size of a bpe; 8,192, or what suits --model_config"""
@@ -60,13 +60,11 @@ class Prepare:
         workers = default_workers() if self.workers is None else self.workers
         if workers < 1:
             raise ConfigError(f"workers is {workers}.", "Give 1 or more.")
-        source = self._source()
+        source = self.make_source()
         name = self.name or self.wiki or (self.path[0].name.split(".")[0] if self.path else "en")
-        if Path(name).name != name or name.startswith(".") or set(name) & set(",:") or not name.strip():
-            problem = f"{name!r} cannot name a folder of data."
-            raise ConfigError(problem, "Give one without slash, comma and colon with --name, not beginning with a dot.")
+        check_name(name, "--name", without=",:")  # which part a mixture
         folder = Path(settings.DATAFOLDER) / name
-        data = prepare(source, self._settings(settings, source), folder, workers, self.fresh)
+        data = prepare(source, self.make_settings(settings, source), folder, workers, self.fresh)
         manifest = data.manifest
         for split, counts in manifest["splits"].items():
             logger.info(f"{split:10} {counts['articles']:>9,} articles {counts['tokens']:>12,} tokens")
@@ -76,7 +74,8 @@ class Prepare:
         kept = ("wiki", "tokenizer", "splits", "dropped")
         return Outcome({"data": data.name, "folder": str(folder)} | {key: manifest[key] for key in kept})
 
-    def _source(self) -> "Source":
+    def make_source(self) -> "Source":
+        """The source that the flags name."""
         from wikigpt.data import sources
 
         if self.path and self.source == "sample":
@@ -88,7 +87,8 @@ class Prepare:
             raise ConfigError("--source files needs files.", "Name them with --path FILE_OR_FOLDER.")
         return sources.sample(self.wiki or "en")
 
-    def _settings(self, settings: Settings, source: "Source") -> "PrepareSettings":
+    def make_settings(self, settings: Settings, source: "Source") -> "PrepareSettings":
+        """The settings that the flags and the source give."""
         from wikigpt.data.prepare import PrepareSettings, bpe_vocab_size, default_held_out, default_tokenizer
 
         tokenizer = self.tokenizer or default_tokenizer(source.wiki, source.name)

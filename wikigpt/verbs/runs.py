@@ -25,18 +25,18 @@ class Runs:
 
 
 def _row(run: Any) -> dict[str, Any]:
-    from wikigpt.metrics import read_metrics
+    from wikigpt.metrics import last_score, read_all
 
     config, name = run.config, quote(run.name)
-    scores = read_metrics(run.path, "final") or read_metrics(run.path, "validation")
+    score = last_score(read_all(run.path))
     command = f"wikigpt generate --run {name} --title TITLE" if run.finished else f"wikigpt train --run {name}"
     return {
         "name": run.name,
         "data": config.data_name,
         "model_config": config.model_config,
         "parameters": config.model.n_parameters,
-        "tokens": run.step * config.training.windows_per_step * config.model.context_length,
-        "bits_per_byte": scores[-1]["bits_per_byte"] if scores else None,
+        "tokens": run.tokens,
+        "bits_per_byte": score["bits_per_byte"] if score else None,
         "step": run.step,
         "total_steps": config.total_steps,
         "state": run.state,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from loguru import logger
 
-from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, from_preset, write_text
+from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, from_preset, remove_folder
 from wikigpt.errors import ConfigError, RunError, WikiGPTError
-from wikigpt.verbs.common import Common, Outcome, Settings
+from wikigpt.verbs.common import Common, Outcome, Settings, check_name
 
 if TYPE_CHECKING:
     from wikigpt.data.shards import Data
@@ -90,7 +89,7 @@ class Train:
     def __call__(self, settings: Settings) -> Outcome:
         from wikigpt import hardware
         from wikigpt.data.shards import find_data
-        from wikigpt.runs import find_run, locked
+        from wikigpt.runs import locked, make_folder, read_run, run_path
 
         hardware.keep_freed_memory()
         if hasattr(signal, "SIGUSR1"):  # before and after the loop there is nothing to save, and no reason to die
@@ -100,7 +99,7 @@ class Train:
         if self.like is not None and self.run is None:
             raise ConfigError("--like needs a name for the new run.", "Give it with --run NAME.")
         named = self._named(settings)
-        like = find_run(settings.MODEL_DIR, self.like).config if self.like is not None else self._own(named)
+        like = self._own(named) if self.like is None else read_run(run_path(settings.MODEL_DIR, self.like)).config
         data = find_data(settings.DATAFOLDER, self.data or (like.data if like else None))
         data.verify()
         device = hardware.choose_device(self.device)
@@ -115,25 +114,26 @@ class Train:
             machine = self._machine(device, old or like)
             logger.info(f"machine: {machine}")
             config, weights = self._settle(presets, settings, data, machine, old, folder)
-            if old is not None and self._finished(folder, old, config):
+            if old is not None and _nothing_left(folder, old, config):
+                logger.info(f"finished already: {folder}; --fresh starts over, more --max_steps or --num_epochs go on")
                 return Outcome(_record(folder))
-            self._make_folder(folder, old, config, data)
+            if self.fresh and (folder / "run.json").exists():
+                remove_folder(folder)
+            make_folder(folder, config, data.path / "tokenizer")
             logger.remove(sink)
             with _logged(folder / "train.log", early):
                 return self._train(config, data, folder, machine, weights)
 
     def _named(self, settings: Settings) -> Path | None:
         """The folder of the run that --run names, by name or path."""
+        from wikigpt.runs import run_path
+
         if self.run is None:
             return None
-        if (Path(self.run) / "run.json").exists():
-            return Path(self.run)
-        name = self.run.strip()
-        if Path(name).name != name or name.startswith(".") or name.encode(errors="replace").decode() != name:
-            raise ConfigError(
-                f"{self.run!r} cannot name a run.", "Give a name without slashes, not beginning with a dot."
-            )
-        return Path(settings.MODEL_DIR) / name
+        folder = run_path(settings.MODEL_DIR, self.run.strip())
+        if not (folder / "run.json").exists():
+            check_name(self.run.strip(), "--run")
+        return folder
 
     def _own(self, folder: Path | None) -> RunConfig | None:
         """The settings of the run that --run names, which go on where no preset is named."""
@@ -196,8 +196,8 @@ class Train:
         folder: Path,
     ) -> tuple[RunConfig, dict[str, Any] | None]:
         """The settings of the run, and the weights that it begins with where they come from elsewhere."""
-        from wikigpt.checkpoint import checkpoints
         from wikigpt.plan import settle
+        from wikigpt.runs import checkpoints
 
         pretrained = presets.pretrained
         if pretrained is None and old is not None and old.init_from is not None and not checkpoints(folder):
@@ -212,27 +212,26 @@ class Train:
     def _request(self, presets: "Presets", pretrained: "Pretrained | None", device: str, data: "Data") -> "Request":
         from wikigpt.plan import Request
 
-        like, training = presets.like, _given(self.training)
+        like = presets.like
         settled = None
         own = self.like is None  # --like takes epochs as such, which another folder may have more of
         if like is not None and self.max_steps is self.hours is None and (own or not like.length.endswith("epochs")):
             settled = like.total_steps, like.length
-        again = like if own and self.fresh and settled is not None else None  # the same run from its beginning
+        pace = {name: getattr(self, name) for name in ("eval_every", "eval_tokens", "save_every", "keep_every")}
+        if own and self.fresh and settled is not None and like is not None:  # the same run from its beginning
+            pace = {name: getattr(like, name) if value is None else value for name, value in pace.items()}
         return Request(
             presets.model_config,
             presets.training_setting,
             _given(self.model),
-            training,
+            _given(self.training),
             self.max_steps,
             self._hours(device, data.training_tokens, settled is not None),
             settled,
             self.seed if self.seed is not None or like is None else like.seed,
-            again.eval_every if again and self.eval_every is None else self.eval_every,
-            again.eval_tokens if again and self.eval_tokens is None else self.eval_tokens,
-            again.save_every if again and self.save_every is None else self.save_every,
-            again.keep_every if again and self.keep_every is None else self.keep_every,
-            pretrained.path if pretrained else None,
-            pretrained.hash if pretrained else None,
+            **pace,
+            init_from=pretrained.path if pretrained else None,
+            init_hash=pretrained.hash if pretrained else None,
         )
 
     def _hours(self, device: str, tokens: int, settled: bool) -> float | None:
@@ -251,57 +250,17 @@ class Train:
         logger.info(f"weights: {pretrained.path}")
         return pretrained
 
-    def _finished(self, folder: Path, old: RunConfig, config: RunConfig) -> bool:
-        """Checks that the run may go on with these settings; whether it has nothing left to do."""
-        from wikigpt.checkpoint import newest_step, rewind
-        from wikigpt.metrics import read_metrics
-        from wikigpt.plan import check_same_run
-
-        check_same_run(old, config, folder)
-        step = newest_step(folder)
-        if config.total_steps < step:
-            problem = f"The run {folder} is at step {step:,} already, beyond the {config.total_steps:,} asked for."
-            raise RunError(problem, "Ask for more steps, add --fresh to start over, or give another name with --run.")
-        if step == config.total_steps == old.total_steps:
-            if old.training.learning_rate != config.training.learning_rate:
-                problem = f"The run {folder} is finished: another learning rate would change nothing."
-                raise RunError(problem, "Give more --max_steps, --fresh to start over, or another name with --run.")
-            if read_metrics(folder, "final") and (folder / "report.html").exists():
-                logger.info(f"finished already: {folder}; --fresh starts over, more --max_steps or --num_epochs go on")
-                return True
-        if told := rewind(folder, old, config):
-            logger.info(told)
-        return False
-
-    def _make_folder(self, folder: Path, old: RunConfig | None, config: RunConfig, data: "Data") -> None:
-        """Makes the run's folder. Under another name first goes an old one: a kill in between leaves no half run."""
-        if old is None and (folder / "run.json").exists():
-            going = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(going, ignore_errors=True)
-            folder.rename(going)
-            shutil.rmtree(going)
-        elif old is None and folder.exists() and any(path.name != "run.json.partial" for path in folder.iterdir()):
-            raise RunError(f"{folder} is there and is no run.", "Move it away, or give another name with --run.")
-        folder.mkdir(parents=True, exist_ok=True)
-        config.save(folder / "run.json")
-        (folder / "tokenizer").mkdir(exist_ok=True)
-        for path in (data.path / "tokenizer").iterdir():
-            copy = folder / "tokenizer" / path.name
-            if not copy.exists() or copy.read_bytes() != path.read_bytes():
-                write_text(copy, path.read_text(encoding="utf-8"))
-
     def _train(
         self, config: RunConfig, data: "Data", folder: Path, machine: "Machine", weights: dict[str, Any] | None
     ) -> Outcome:
-        from wikigpt.checkpoint import newest_checkpoint
         from wikigpt.data.loader import TrainingBatches
         from wikigpt.plan import Trial
         from wikigpt.report import write_report
+        from wikigpt.runs import checkpoints
         from wikigpt.train import train
 
-        continuing = newest_checkpoint(folder) is not None
         logger.info(
-            f"{'continuing' if continuing else 'training'} {folder}: {config.model.n_parameters:,} parameters, "
+            f"{'continuing' if checkpoints(folder) else 'training'} {folder}: {config.model.n_parameters:,} parameters, "
             f"{config.total_steps:,} steps ({config.length}) of {config.training.windows_per_step} x "
             f"{config.model.context_length} tokens"
         )
@@ -353,6 +312,22 @@ def _logged(path: Path, early: list[str]) -> Iterator[None]:
         raise
     finally:
         logger.remove(sink)
+
+
+def _nothing_left(folder: Path, old: RunConfig, config: RunConfig) -> bool:
+    """Checks that a run may go on with these settings, and takes it back where that needs it; whether it is at its end."""
+    from wikigpt.checkpoint import newest_checkpoint, rewind
+    from wikigpt.metrics import read_metrics
+    from wikigpt.plan import check_same_run
+    from wikigpt.runs import step_of
+
+    newest = newest_checkpoint(folder)
+    step = step_of(newest) if newest else 0
+    check_same_run(old, config, folder, step)
+    if told := rewind(folder, old, config):
+        logger.info(told)
+    told_all = bool(read_metrics(folder, "final")) and (folder / "report.html").exists()
+    return step == config.total_steps == old.total_steps and told_all
 
 
 def _record(folder: Path) -> dict[str, Any]:
