@@ -86,8 +86,11 @@ def test_evaluate_prints_the_figures(house):
         (["generate", "--input", "x", "--temperature", "-1"], "temperature is -1"),
         (["train", "--model_config", "tinny"], "Did you mean 'tiny'?"),
         (["train", "--data", "pt"], "wikigpt prepare"),
-        (["prepare", "--wiki", "pt"], "en, es, fr"),
-        (["prepare", "--wiki", "es", "--name", "other", "--vocab_size", "100"], "Take 257 or more"),
+        (["prepare", "--wiki", "pt", "--source", "sample"], "en, es, fr"),
+        (
+            ["prepare", "--wiki", "es", "--source", "sample", "--name", "other", "--vocab_size", "100"],
+            "Take 257 or more",
+        ),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(house, arguments, says):
@@ -127,7 +130,7 @@ def scripts(tmp_path_factory):
 
 
 def test_the_seeds_scripts_work_with_their_own_config(scripts):
-    assert run("gpt_dataset.py", "--wiki", "es", cwd=scripts).returncode == 0
+    assert run("gpt_dataset.py", "--source", "sample", "--wiki", "es", cwd=scripts).returncode == 0
     flags = ["--model_config", "mine", "--training_setting", "Foundation better_quality", "--max_steps", "2"]
     done = run("gpt_train.py", *flags, cwd=scripts)
     assert done.returncode == 0, done.stderr

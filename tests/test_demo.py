@@ -38,7 +38,7 @@ def test_all_that_the_demo_prints_can_be_typed_and_again_it_uses_what_is_there(t
 @pytest.mark.slow
 def test_the_demo_beats_the_bigram_by_a_twentieth_of_a_bit(tmp_path):
     """As much as three minutes on two cores see, in steps, so that a busy machine changes nothing: median of three seeds."""
-    subprocess.run([sys.executable, "-m", "wikigpt", "prepare", "--wiki", "en"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "wikigpt", "prepare", "--source", "sample"], cwd=tmp_path, check=True)
     margins = []
     for seed in range(3):
         command = (

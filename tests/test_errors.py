@@ -31,10 +31,10 @@ def said(capsys):
         ("generate --temperature", "Missing value for argument '--temperature'"),
         ("evaluate --split all", "'validation', 'test'"),
         ("generate --input x --num_samples 0", "num_samples is 0. Give 1 or more."),
-        ("prepare --path x.txt --source sample", "--path is for --source files."),
+        ("prepare --path x.txt --source sample", "--path is for --source files and --source dump."),
         ("prepare --source files", "Name them with --path FILE_OR_FOLDER."),
         ("prepare --name ../outside", "'../outside' cannot name a folder."),
-        ("prepare --wiki ../../es", "The bundled sample has no '../../es'"),
+        ("prepare --source sample --wiki ../../es", "'../../es' cannot name a folder."),
         ("prepare --tokenizer nowhere", "There is no tokenizer 'nowhere'. Take gpt2, bpe, or the path"),
         ("prepare --tokenizer gpt2 --vocab_size 7", "gpt2 has 50,257 tokens, no other number."),
         ("prepare --held_out 0.7", "held_out is 0.7."),
@@ -84,7 +84,7 @@ def test_json_is_one_object_also_of_a_mistake(tmp_path, monkeypatch, capsys):
 
 
 def test_every_command_takes_json(train, data, tmp_path, capsys):
-    assert wikigpt("prepare --wiki es --vocab_size 300 --json", tmp_path / "dataset") == 0
+    assert wikigpt("prepare --source sample --wiki es --vocab_size 300 --json", tmp_path / "dataset") == 0
     assert set(json.loads(capsys.readouterr().out)["splits"]) == {"train", "validation", "test"}
     assert wikigpt(training_command("--run r --json"), data.path.parent) == 0
     record = json.loads(capsys.readouterr().out)

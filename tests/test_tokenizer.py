@@ -8,6 +8,7 @@ import tiktoken
 from tiktoken.load import load_tiktoken_bpe
 
 from wikigpt import tokenizer as tokenizers
+from wikigpt.data.article import Article
 from wikigpt.data.sources import sample
 from wikigpt.errors import DataError
 from wikigpt.tokenizer import END_OF_TEXT, PATTERN, gpt2, train_bpe
@@ -32,7 +33,7 @@ HARD = {
 @pytest.fixture(scope="module")
 def bpe():
     source = sample("en")
-    articles = [article.text for _, article in source.read(source.files[0])]
+    articles = [article.text for article in source if isinstance(article, Article) and not article.id]
     return train_bpe([*articles[:2000], *HARD.values()], 2000)
 
 
@@ -171,7 +172,9 @@ CL100K = (
 @pytest.fixture(scope="module")
 def texts():
     source = sample("en")
-    return [article.text for _, article in source.read(source.files[0])][:1500] + list(HARD.values())
+    return [article.text for article in source if isinstance(article, Article) and not article.id][:1500] + list(
+        HARD.values()
+    )
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "starcoder", "words"])

@@ -29,7 +29,10 @@ class Demo:
         data, run = self._data_name(settings), f"{self.wiki}-demo"
         title = TITLES.get(self.wiki, "")
         steps = (
-            ("1. Prepare: Wikipedia's most vital articles become tokens", Prepare(wiki=self.wiki, name=data)),
+            (
+                "1. Prepare: Wikipedia's most vital articles become tokens",
+                Prepare(wiki=self.wiki, source="sample", name=data),
+            ),
             (
                 f"2. Train: a small GPT for {self.hours * 60:g} minutes",
                 Train(data=data, run=run, model_config="tiny", training_setting="small_models", hours=self.hours),
@@ -60,9 +63,9 @@ class Demo:
 
         folder = Path(settings.DATAFOLDER) / self.wiki
         if (folder / MANIFEST).exists():
-            verb, manifest = Prepare(wiki=self.wiki), DataFolder(folder).manifest
-            source = verb.make_source()
-            wanted = source.name, asdict(verb.make_settings(settings, source))
+            verb, manifest = Prepare(wiki=self.wiki, source="sample"), DataFolder(folder).manifest
+            source = verb.make_source(settings, 1)
+            wanted = source.name, asdict(verb.make_settings(settings, source.wiki, source.name))
             if (manifest["source"]["name"], manifest["settings"]) != wanted:
                 return f"{self.wiki}-sample"
         return self.wiki

@@ -30,7 +30,7 @@ RECORDS = [
 
 def read(path, fields=Fields()):  # noqa: B008 - a frozen dataclass
     source = files([path], "", fields, "CC0")
-    return [article for file in source.files for _, article in source.read(file)]
+    return list(source)
 
 
 def write(path, records=RECORDS):
@@ -248,7 +248,7 @@ def test_reading_holds_one_article_at_a_time(tmp_path, name):
     path = write(tmp_path / name, [{"title": f"T{n}", "text": f"{n} " * 500} for n in range(6000)])
     source = files([path], "", Fields(), "")
     tracemalloc.start()
-    count = sum(1 for _ in source.read(path))
+    count = sum(1 for _ in source)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 6000 and peak < 1_000_000  # of 14 MB

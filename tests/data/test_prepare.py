@@ -13,9 +13,9 @@ from wikigpt import tokenizer as tokenizers
 from wikigpt.config import MODEL_CONFIGS, ModelConfig
 from wikigpt.data import prepare as preparing
 from wikigpt.data import segments
-from wikigpt.data.article import Article, document, split_key, split_of
+from wikigpt.data.article import Article, Piece, document, split_key, split_of
 from wikigpt.data.prepare import PrepareSettings, bpe_vocab_size, default_tokenizer, prepare
-from wikigpt.data.sources import Source, sample
+from wikigpt.data.sources import Source, local_files, sample
 from wikigpt.errors import DataError
 
 SETTINGS = PrepareSettings("bpe", 400, 0.1)
@@ -29,7 +29,7 @@ def each_file_has_its_own_shards(monkeypatch):
 def test_small_files_share_their_shards(tmp_path, monkeypatch):
     source = source_of(tmp_path, articles(), files=7)
     alone = prepare(source, SETTINGS, tmp_path / "a", workers=2)
-    monkeypatch.setattr(segments, "PART", 3 * max(path.stat().st_size for path in source.files))
+    monkeypatch.setattr(segments, "PART", 3 * max(file.bytes for file in source.files))
     shared = prepare(source, SETTINGS, tmp_path / "b", workers=2)
     assert len(shards(alone)) == 7 * 3 * 2 and len(shards(shared)) == 3 * 3 * 2
     for split in ("train", "validation", "test"):  # the same text in the same order
@@ -49,10 +49,11 @@ def source_of(tmp_path: Path, articles: list[Article], files: int = 1) -> Source
         path.write_text(json.dumps([a.__dict__ for a in articles[number::files]]))
         paths.append(path)
 
-    def read(path):
-        return ((number, Article(**record)) for number, record in enumerate(json.loads(path.read_text())))
+    return Source("test", "xx", "a test", "CC0", "nobody", "test/1", local_files(paths), read_records)
 
-    return Source("test", "xx", "a test", "CC0", "nobody", "test/1", tuple(paths), read)
+
+def read_records(piece: Piece):
+    return ((number, Article(**record)) for number, record in enumerate(json.loads(piece.path.read_text())))
 
 
 def articles(number: int = 300) -> list[Article]:
@@ -106,7 +107,7 @@ def test_with_several_files_a_row_names_the_shard_and_the_place_in_it(tmp_path):
 def test_every_row_of_the_index_finds_its_article(data):
     tokenizer = tokenizers.load(data.path / "tokenizer")
     source = sample("es")
-    by_title = {article.title: article for _, article in source.read(source.files[0])}
+    by_title = {article.title: article for article in source}
     rows = pq.read_table(data.path / "articles.parquet").to_pylist()
     assert len(rows) == sum(split["articles"] for split in data.manifest["splits"].values())
     for row in rows[::97]:
@@ -176,9 +177,9 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path, monkeypat
     whole = contents(prepare(source, SETTINGS, tmp_path / "whole", workers=2).path)
     reads, chunks = [], []
 
-    def stops_reading(path):
-        for number, (position, article) in enumerate(source.read(path)):
-            if path == source.files[1] and number == 60 and len(reads) == 160:
+    def stops_reading(piece):
+        for number, (position, article) in enumerate(source.read(piece)):
+            if piece.path == source.files[1].path and number == 60 and len(reads) == 160:
                 raise KeyboardInterrupt
             reads.append(article.id)
             yield position, article

@@ -47,7 +47,7 @@ def test_preparing_says_so_and_goes_on_when_there_is_space(tmp_path):
     cwd = tmp_path / "full"
     cwd.mkdir()
     log = tmp_path / "log"
-    command = "prepare --wiki es --vocab_size 400"
+    command = "prepare --source sample --wiki es --vocab_size 400"
     assert finish(begin(limited, preparing, (command, cwd / "dataset", cwd), 1_000_000, log)) == 2
     assert len(lines(log)) == 1 and not (cwd / "dataset" / "es").exists()
     assert prepare_killed_at(cwd) == 0

@@ -153,7 +153,7 @@ def preparing(command, datafolder, cwd, fatal=0, done=None):
 
 def prepare_killed_at(tmp_path, fatal=0, done=None):
     tmp_path.mkdir(exist_ok=True)
-    command = "prepare --wiki es --vocab_size 400"
+    command = "prepare --source sample --wiki es --vocab_size 400"
     process = FORKS.Process(target=preparing, args=(command, tmp_path / "dataset", tmp_path, fatal, done))
     process.start()
     return finish(process)

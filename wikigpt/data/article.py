@@ -5,7 +5,9 @@ Article ──> "# {title}\\n\\n{text}" + end-of-text          key ──> train
 
 import hashlib
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 SPLITS = ("train", "validation", "test")
 SALT = "wikigpt-1"
@@ -20,6 +22,43 @@ class Article:
     title: str
     url: str
     text: str
+
+    def repaired(self) -> "Article":
+        """Itself, without halves of characters."""
+        return Article(*map(repaired, (self.id, self.revision, self.title, self.url, self.text)))
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file to read: on this machine, or `path` is where it lies on the Hugging Face Hub."""
+
+    path: Path
+    bytes: int
+    hashes: dict[str, str] = field(default_factory=dict)  # sha256 or sha1, where somebody has published or computed it
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file that can be read on its own: what begins between two of its bytes."""
+
+    path: Path
+    start: int
+    end: int
+
+    @property
+    def bytes(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An article that a source itself leaves out, and why."""
+
+    reason: str
+    title: str
+
+
+Found = Iterator[tuple[int, Article | Dropped]]  # with the bytes of the piece that were read so far
 
 
 def repaired(text: str) -> str:

@@ -1,57 +1,84 @@
 """Which articles are kept: each is let through, or dropped for one named reason.
 
-Article ──> None | "short" | "white space" | "disambiguation" | "duplicate"
+on its own        ──> "short" | "white space" | "disambiguation" | "held out"     (any worker can say)
+beside the others ──> "duplicate"                                                 (in the order of the source)
 """
 
 import hashlib
 import re
 import unicodedata
 from array import array
+from pathlib import Path
 
 from wikigpt.data.article import Article, document
+from wikigpt.errors import DataError
 
 SHORTEST = 30  # characters, not words: Chinese, Japanese and Thai do not set words apart
 BLANK = re.compile(r"\s{10000}")  # no text, and more than the patterns of tokenizers can take
 
 
-class Filter:
-    """Remembers hashes of what it has let through, so that nothing comes twice: a text that stands in two splits would
-    leak. They are of each article's text, of the whole document, and, on a Wikipedia, where no two articles share one, of
-    its title. The first one wins, so the result depends on the order of the source alone."""
+def reason_to_drop(article: Article, wikipedia: bool, held_out: frozenset[str]) -> str | None:
+    """Why an article is dropped, whatever the others are, or None. `held_out` are titles as plain_title() gives them."""
+    if held_out and plain_title(article.title) in held_out:
+        return "held out"
+    if len(article.text) < SHORTEST:
+        return "short"
+    if BLANK.search(article.text):
+        return "white space"
+    if wikipedia and article.text.endswith((":", "：")):  # "Mercury may refer to:"
+        return "disambiguation"
+    return None
 
-    def __init__(self, wikipedia: bool) -> None:
-        self.wikipedia = wikipedia
-        self.seen = HashSet()
 
-    def reason_to_drop(self, article: Article) -> str | None:
-        """Why the article is dropped, or None where it stays (and is remembered)."""
-        if len(article.text) < SHORTEST:
-            return "short"
-        if BLANK.search(article.text):
-            return "white space"
-        if self.wikipedia and article.text.endswith((":", "：")):  # "Mercury may refer to:"
-            return "disambiguation"
-        digests = self._digests(article)
-        if any(digest in self.seen for digest in digests):
-            return "duplicate"
-        for digest in digests:
-            self.seen.add(digest)
-        return None
+def plain_title(title: str) -> str:
+    """A title without regard to the ways to write it: underscores, spaces, the case of its first letter."""
+    plain = " ".join(unicodedata.normalize("NFC", title).replace("_", " ").split())
+    return plain[:1].upper() + plain[1:]
 
-    def remember(self, article: Article) -> None:
-        """Takes in an article that was let through before."""
-        for digest in self._digests(article):
-            self.seen.add(digest)
 
-    def _digests(self, article: Article) -> list[int]:
-        parts = {article.text, document(article)} | ({article.title} if self.wikipedia else set())
-        return sorted(_digest(part) for part in parts if part)
+def read_titles(path: Path) -> frozenset[str]:
+    """The titles in a file, one a line. Raises DataError where it cannot be read or holds none."""
+    try:
+        titles = frozenset(map(plain_title, path.read_text(encoding="utf-8-sig").splitlines())) - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}).", "Give a UTF-8 text file with one title a line.") from error
+    if not titles:
+        raise DataError(f"{path} holds no titles.", "Write one title a line.")
+    return titles
+
+
+Keys = tuple[int, int, int]
+
+
+def keys(article: Article, wikipedia: bool) -> Keys:
+    """What no other article may share: 64-bit hashes of its text, of the whole document, and, on a Wikipedia, where no two
+    articles have one title, of that. 0 stands for none."""
+    parts = article.text, document(article), article.title if wikipedia else ""
+    text, whole, title = (_digest(part) if part else 0 for part in parts)
+    return text, whole if whole != text else 0, title
 
 
 def _digest(text: str) -> int:
     """Of a text without regard to white space and to how its accents are spelled; never 0."""
     plain = " ".join(unicodedata.normalize("NFC", text).split())
     return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest()) or 1
+
+
+class Duplicates:
+    """Remembers what came before, so that nothing comes twice: a text that stands in two splits would leak. The first one
+    wins, in a dump the one with the lowest id, so the result depends on the order of the source alone."""
+
+    def __init__(self) -> None:
+        self.seen = HashSet()
+
+    def is_new(self, keys: Keys) -> bool:
+        """Whether none of these keys came before; remembers them if so."""
+        present = [key for key in keys if key]
+        if any(key in self.seen for key in present):
+            return False
+        for key in present:
+            self.seen.add(key)
+        return True
 
 
 class HashSet:

@@ -12,6 +12,7 @@ however often it was interrupted.
 import json
 import os
 import shutil
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,12 +26,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from loguru import logger
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from wikigpt import tokenizer as tokenizers
 from wikigpt.config import ModelConfig, remove_folder, write_json
 from wikigpt.data.article import SALT, SPLITS, Article, document
-from wikigpt.data.segments import Segment, clean
+from wikigpt.data.filters import read_titles
+from wikigpt.data.segments import EXAMPLES, Rules, Segment, read_all
 from wikigpt.data.shards import MANIFEST, DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
 from wikigpt.data.sources import Source, printable
 from wikigpt.errors import DataError
@@ -49,6 +51,8 @@ class PrepareSettings:
     tokenizer: str  # gpt2, bpe, or the path of a tokenizer.json
     vocab_size: int  # of a bpe
     held_out: float  # share of articles for validation, and as many again for test
+    hold_out: Path | None = None  # titles of articles that are kept out altogether
+    max_articles: int | None = None  # the first so many
 
 
 def bpe_vocab_size(model: ModelConfig) -> int:
@@ -104,10 +108,13 @@ def _same(record: dict[str, Any], asked: dict[str, Any]) -> bool:
 def _make(source: Source, settings: PrepareSettings, partial: Path, workers: int) -> dict[str, Any]:
     """All files but the manifest, whose content it returns."""
     work = partial / WORK
-    columns = TextColumn("{task.description:10}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    columns = (
+        *(TextColumn("{task.description:10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()),
+        *(TextColumn("{task.fields[articles]}"), TimeRemainingColumn()),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        segments = list(clean(source, settings.held_out, work, progress))
-        counts = sum((Counter(segment.counts) for segment in segments), Counter[str]())
+        segments = _read(source, settings, work, workers, progress)
+        counts = sum((segment.counts() for segment in segments), Counter[str]())
         dropped = sum((Counter(segment.dropped) for segment in segments), Counter[str]())
         if missing := [split for split in SPLITS if not counts[f"{split} articles"]]:
             what = "" if len(missing) == 3 else f" for {' and '.join(missing)}"
@@ -122,13 +129,42 @@ def _make(source: Source, settings: PrepareSettings, partial: Path, workers: int
     splits = {
         s: {"articles": counts[f"{s} articles"], "tokens": tokens[s], "bytes": counts[f"{s} bytes"]} for s in SPLITS
     }
-    return _made(tokenizer) | {"splits": splits, "dropped": dict(sorted(dropped.items()))}
+    return _made(tokenizer) | {"splits": splits, "dropped": dict(sorted(dropped.items()))} | _shown(source, segments)
+
+
+def _read(source: Source, settings: PrepareSettings, work: Path, workers: int, progress: Progress) -> list[Segment]:
+    total = sum(file.bytes for file in source.files)
+    task = progress.add_task("reading", total=total, articles="")
+    start, read, articles = time.monotonic(), 0, 0
+
+    def watch(more_bytes: int, more_articles: int) -> None:
+        nonlocal read, articles
+        read, articles = read + more_bytes, articles + more_articles
+        rate = articles / max(time.monotonic() - start, 1e-3)
+        progress.update(task, completed=min(read, total), articles=f"{articles:,} articles, {rate:,.0f}/s")
+
+    titles = read_titles(settings.hold_out) if settings.hold_out else frozenset()
+    rules = Rules(settings.held_out, titles, settings.max_articles)
+    segments = read_all(source, rules, work, workers, watch)
+    progress.update(task, completed=total)
+    return segments
+
+
+def _shown(source: Source, segments: list[Segment]) -> dict[str, Any]:
+    """What the report shows beside numbers: titles of articles that were dropped, and some before and after cleaning."""
+    examples: dict[str, list[str]] = {}
+    for segment in segments:
+        for reason, titles in segment.examples.items():
+            kept = examples.setdefault(reason, [])
+            kept += titles[: EXAMPLES - len(kept)]
+    shown = source.before_and_after() if source.before_and_after else []
+    return {"examples": examples, "before_and_after": shown}
 
 
 def _asked(source: Source, settings: PrepareSettings) -> dict[str, Any]:
-    files = [{"name": printable(path.name), "sha256": file_hash(path)} for path in source.files]
+    files = [{"name": printable(f.path.name)} | (f.hashes or {"sha256": file_hash(f.path)}) for f in source.files]
     kept = ("name", "wiki", "origin", "licence", "attribution", "cleaner")
-    made_of = asdict(settings)
+    made_of = asdict(settings) | {"hold_out": file_hash(settings.hold_out) if settings.hold_out else None}
     if settings.tokenizer not in ("gpt2", "bpe"):
         made_of["tokenizer"] = f"sha256 {tokenizers.load(Path(settings.tokenizer), foreign=True).sha256}"
     return {
@@ -176,7 +212,8 @@ def _training_texts(segments: list[Segment], counts: Counter[str]) -> Iterator[s
 def _encode(segments: list[Segment], out: Path, tokenizer: Tokenizer, workers: int, progress: Progress) -> Counter[str]:
     """Encodes every kept article into the shards of its part and split, in the order of the source; counts the tokens."""
     dtype = token_dtype(tokenizer.vocab_size)
-    task = progress.add_task("encoding", total=sum(segment.bytes for segment in segments))
+    bytes_of = [sum(n for key, n in segment.counts().items() if key.endswith("bytes")) for segment in segments]
+    task = progress.add_task("encoding", total=sum(bytes_of), articles="")
     # How many segments are done, and how many documents the shards of the last one's part have then.
     mark = out / WORK / "encoded.json"
     done = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
@@ -198,7 +235,7 @@ def _encode(segments: list[Segment], out: Path, tokenizer: Tokenizer, workers: i
                 documents = {split: shard.documents for split, shard in shards.items()}
                 write_json(mark, {"segments": number, "file": file, "documents": documents})
             else:
-                progress.advance(task, segment.bytes)
+                progress.advance(task, bytes_of[number - 1])
         for shard in shards.values():
             shard.close()
         for split in SPLITS:
@@ -212,7 +249,11 @@ def _write_articles(segments: list[Segment], out: Path) -> None:
     with pq.ParquetWriter(partial, ARTICLES) as table:
         ends: dict[str, np.ndarray] = {}
         places: Counter[str] = Counter()
+        file = 0
         for segment in segments:
+            if segment.file != file:
+                file = segment.file
+                ends.clear()
             rows = []
             for split, article in segment:
                 shard = f"{split}_{segment.file:05d}.bin"
@@ -223,8 +264,6 @@ def _write_articles(segments: list[Segment], out: Path) -> None:
                 start, end = int(ends[shard][place]), int(ends[shard][place + 1])
                 rows.append(_row(article, split, shard, start, end - start))
             table.write_table(pa.Table.from_pylist(rows, ARTICLES))
-            if segment.last:
-                ends.clear()
     partial.rename(out / "articles.parquet")
 
 

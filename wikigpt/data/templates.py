@@ -1,0 +1,345 @@
+"""What a template shows, where a page calls it. A call is looked up in `registry.py`, which is data:
+
+{{nowrap|a b}}   "nowrap": "{1}"          a text with holes: parameter 1
+{{zh|c=中文}}     "zh": "Chinese[: {c}]"   what stands in [] goes where a hole in it is empty
+{{convert|5|km}} "convert": "=convert"    a function of this module
+{{cite web|..}}  not there                shows nothing
+"""
+
+import html
+import re
+from collections.abc import Callable
+from functools import cache
+
+from wikigpt.data import registry
+from wikigpt.data.call import Template
+from wikigpt.data.convert import convert
+from wikigpt.data.site import Site
+
+
+def show(content: str, title: str, site: Site) -> str | None:
+    """What "name|parameters" shows, or None where that is nothing or not known."""
+    name, _, rest = content.partition("|")
+    name = " ".join(name.replace("_", " ").split()).lower()
+    rules = _rules(site.language)
+    rule = rules.get(name)
+    if rule is None:
+        prefix, colon, _ = name.partition(":")
+        if colon:
+            return _function(prefix, content.partition(":")[2], title, site)
+        families = registry.language(site.language).families
+        value = next((value for pattern, value in families if pattern.fullmatch(name)), None)
+        if value is None:
+            return title if name in PAGE_NAMES else None
+        rule = _compiled(value)
+    return rule(Template(name, rest), site) or None
+
+
+def _function(prefix: str, rest: str, title: str, site: Site) -> str | None:
+    """Parser functions and magic words that show what they are given; the others need a wiki to run on."""
+    if prefix in site.template_prefixes or prefix in ("subst", "safesubst"):
+        return show(rest, title, site)
+    first = rest.partition("|")[0].strip()
+    changed = {"lc": first.lower(), "uc": first.upper(), "lcfirst": first[:1].lower() + first[1:]}
+    if prefix in ("ucfirst", "formatnum", "padleft", "padright", "grammar"):
+        return first[:1].upper() + first[1:]
+    return changed.get(prefix) or (title if prefix in PAGE_NAMES else None)
+
+
+PAGE_NAMES = ("pagename", "fullpagename", "basepagename", "subpagename")
+
+
+# ── the little language of the registry ────────────────────────────────────────────────────────────────────────────────
+
+Rule = Callable[[Template, Site], str]
+
+
+@cache
+def _rules(language: str) -> dict[str, Rule]:
+    """What the templates of a Wikipedia show, by lower-case name."""
+    return {name: _compiled(value) for name, value in registry.language(language).templates.items()}
+
+
+@cache
+def _compiled(value: str) -> Rule:
+    """A registry's value as a function."""
+    if value.startswith("=") and len(value) > 1 and value[1:] in FUNCTIONS:
+        return FUNCTIONS[value[1:]]
+    pieces = [piece for piece in re.split(r"(\[[^\]]*\])", value) if piece]
+
+    def rule(template: Template, site: Site) -> str:
+        return "".join(_filled(piece, template) for piece in pieces)
+
+    return rule
+
+
+HOLES = re.compile(r"\{([^{}]*)\}")
+
+
+def _filled(piece: str, template: Template) -> str:
+    optional = piece.startswith("[")
+    missing = False
+
+    def fill(match: re.Match[str]) -> str:
+        nonlocal missing
+        value = _value(match[1], template)
+        missing = missing or not value
+        return value
+
+    filled = HOLES.sub(fill, piece[1:-1] if optional else piece)
+    return "" if optional and missing else html.unescape(filled) if "&#" in piece else filled
+
+
+def _value(hole: str, template: Template) -> str:
+    """{2|1}: the first that is not empty; {2*, }: all from the second on, joined by what stands after the star."""
+    if hole == "name":
+        return template.name
+    start, star, separator = hole.partition("*")
+    if star and (not start or start.isdecimal()):
+        return separator.join(value for value in template.positional[int(start or 1) - 1 :] if value)
+    if hole.endswith(","):  # {1,}: a number, which the author wrote with a point
+        return re.sub(r"(?<=[0-9])\.(?=[0-9])", ",", _value(hole[:-1], template))
+    hole, _, otherwise = hole.partition("|'")
+    return template.first(*(int(key) if key.isdecimal() else key.lower() for key in hole.split("|"))) or otherwise
+
+
+# ── functions ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SUPERSCRIPTS = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
+
+
+def _lang_name(template: Template, site: Site) -> str:
+    """{{lang-de|Wort}} and {{langx|de|Wort}}: "German: Wort"; with what it means or how it is written in our letters."""
+    called = template.name.partition("-")[2]
+    code, word = (called, template.first(1, "text")) if called else (template[1], template.first(2, "text"))
+    english = site.language in ("en", "simple")
+    if word and (letters := template.first("translit", "r", 2 if called else 3)):
+        word += f", romanized: {letters}" if english else f", {letters}"
+    if word and (meaning := template.first("lit", "translation", 3 if called else 4)):
+        word += f", lit. '{meaning}'" if english else f", «{meaning}»"
+    language = registry.language(site.language)
+    label = template["label"] or language.labels.get(code.lower(), language.labels.get(code.lower().split("-")[0], ""))
+    if not word or not label or template["label"] in ("none", "no"):
+        return word
+    return language.label.format(label=label, text=word)
+
+
+def _ipa(template: Template, site: Site) -> str:
+    """A pronunciation between its slashes or brackets."""
+    name, values = template.name, [value for value in template.positional if value]
+    if name.startswith("ipac"):
+        skipped = {"lang", "local", "pron", "also", "audio", "us", "uk", "au", "ca", "nz", "gb", "en", "icon", "all"}
+        sounds = "".join(" " if value == "_" else value for value in values if value.lower() not in skipped)
+        return f"/{sounds}/" if name == "ipac-en" and sounds else f"[{sounds}]" if sounds else ""
+    if name == "ipa" and len(values) > 1 and re.fullmatch("[a-z]{2,3}(-[A-Za-z]+)*", values[0]):  # {{IPA|fr|aʁis}}
+        label = registry.language(site.language).labels.get(values[0].lower(), "")
+        sound = values[1] if re.match(r"[\[/]", values[1]) else f"[{values[1]}]"
+        return f"{label}: {sound}" if label and site.language in ("en", "simple") else sound
+    if not values:
+        return ""
+    bare = re.match(r"[^\W_]", values[0]) and (name.startswith("ipa-") or site.language not in ("en", "simple"))
+    return f"[{values[0]}]" if bare else values[0]
+
+
+def _date(template: Template, site: Site) -> str:
+    """{{birth date|1970|5|12}}, {{start date|1970}} and their like; text is shown as it is."""
+    values = [value for value in template.positional[:3] if value]
+    if len(values) == 1 and re.fullmatch("[0-9]{1,2} [0-9]{1,2} [0-9]{4}|[0-9]{4}-[0-9]{2}-[0-9]{2}", values[0]):
+        values = re.split("[ -]", values[0])
+    if not values or not all(re.fullmatch("[0-9]{1,6}", value) for value in values):
+        in_words = len(values) > 1 and values[0].isdecimal() and not values[1].isdecimal()  # {{date|11|novembre|1866}}
+        return " ".join(values) if in_words else template[1]
+    if len(values) == 3 and int(values[2]) > 31 >= int(values[0]):  # {{date|11|11|1866}}
+        values.reverse()
+    numbers = [value.lstrip("0") or "0" for value in values]
+    return _written_date(numbers, site, template.on("df") or not template.name.startswith(AMERICAN))
+
+
+AMERICAN = ("birth", "death", "start", "end", "bda", "dda", "film", "dts", "dob")
+
+
+def _written_date(numbers: list[str], site: Site, day_first: bool) -> str:
+    language = registry.language(site.language)
+    if len(numbers) == 1 or not 1 <= int(numbers[1]) <= 12:
+        return numbers[0]
+    month, order = language.months[int(numbers[1]) - 1], language.date
+    if len(numbers) == 2:
+        parts = re.match(r".*?(\{[mn]\}.*\{y\})", order) or re.match(r"(\{y\}.*?\{[mn]\}\w?)", order)
+        order = parts[1] if parts else "{m} {y}"
+    elif site.language in ("en", "simple") and not day_first:
+        order = "{m} {d}, {y}"
+    return order.format(y=numbers[0], m=month, n=numbers[1], d=numbers[2] if len(numbers) > 2 else "")
+
+
+def _as_of(template: Template, site: Site) -> str:
+    if template["alt"]:
+        return template["alt"]
+    word = "since" if template.on("since") else "as of"
+    numbers = [value.lstrip("0") for value in template.positional[:3] if value]
+    if numbers and all(re.fullmatch("[0-9]{1,6}", number) for number in numbers):
+        when = _written_date(numbers, site, not template["df"].lower().startswith("us"))
+    else:
+        when = " ".join(reversed(template.positional[:3]))
+    return f"{word if template.on('lc') else word.capitalize()} {when}{template['post'] or template['bare']}".strip()
+
+
+def _frac(template: Template, site: Site) -> str:
+    match [value for value in template.positional if value]:
+        case []:
+            return "/"
+        case [below]:
+            return f"1/{below}"
+        case [above, below]:
+            return f"{above}/{below}"
+        case [whole, above, below, *_]:
+            return f"{whole} {above}/{below}"
+    return ""
+
+
+def _val(template: Template, site: Site) -> str:
+    """{{val|1.2|0.1|e=5|u=km}}: 1.2±0.1×10⁵ km."""
+    number = template[1]
+    if template[2]:
+        number += (
+            template[2]
+            if template[2][0] == "("
+            else f"±{template[2]}"
+            if not template[3]
+            else f" (+{template[2].lstrip('+')} −{template[3].lstrip('-−')})"
+        )
+    number = re.sub(r"\(([0-9]+)\)$", r"(\1)", template["p"] + number + template["s"])
+    if template["e"]:
+        number += ("×" if template[1] else "") + "10" + template["e"].translate(SUPERSCRIPTS)
+    unit, below = template.first("u", "ul"), template.first("up", "upl")
+    unit = f"{unit}/{below}" if below else unit
+    return number + ("" if unit in ("%", "°", "") else " ") + unit
+
+
+def _chem(template: Template, site: Site) -> str:
+    """H2O, with charges raised."""
+    parts = (re.sub(r"^[0-9]*[+−-]$", lambda m: m[0].translate(SUPERSCRIPTS), part) for part in template.positional)
+    return "".join(parts).replace("_", "").replace("->", " → ")
+
+
+def _list(template: Template, site: Site) -> str:
+    items = [value for value in template.positional if value]
+    if len(items) == 1 and re.search(r"^\s*[*#]", items[0], re.M):
+        return "\n" + items[0] + "\n"
+    return ", ".join(items)
+
+
+def _quote(template: Template, site: Site) -> str:
+    """A quotation is a paragraph of its own, with its author below."""
+    text = template.first("text", "quote", "quotetext", "content", 1)
+    places: tuple[str | int, ...] = (4, 5) if template.name in ("cquote", "quotation", "rquote") else (2, 3)
+    author = template.first("author", "sign", "by", "cite", "autor", "auteur", "автор", places[0])
+    source = template.first("source", "quelle", "источник", places[1])
+    below = ", ".join(part for part in (author, source) if part)
+    return f"\n\n{text}\n\n" + (f"— {below}\n\n" if below else "") if text else ""
+
+
+def _columns(template: Template, site: Site) -> str:
+    parts = [*template.positional, template["content"], *(template[f"col{n}"] for n in range(1, 6))]
+    inside = "\n".join(part for part in parts if "\n" in part or part.startswith(("*", "#")))
+    return f"\n{inside}\n" if inside else ""
+
+
+def _ship(template: Template, site: Site) -> str:
+    prefix, name, hull, form = template.name.removesuffix(" ship").upper(), template[1], template[2], template[3]
+    if form in ("1", "2", "3", "5"):
+        return {"1": hull or name, "2": name, "3": f"{name} ({hull})", "5": f"{prefix} {hull}"}[form]
+    return f"{prefix} {name} ({hull})" if hull and form != "6" else f"{prefix} {name}"
+
+
+def _ordinal(template: Template, site: Site) -> str:
+    number = template[1]
+    if not number.isdecimal() or site.language not in ("en", "simple"):
+        return number
+    teen = number[-2:] in ("11", "12", "13")
+    return number + ("th" if teen else {"1": "st", "2": "nd", "3": "rd"}.get(number[-1], "th"))
+
+
+def _roman(template: Template, site: Site) -> str:
+    if not re.fullmatch("[0-9]{1,4}", template[1]) or not 0 < int(template[1]) < 4000:
+        return template[1].upper()
+    number, out = int(template[1]), ""
+    for value, sign in zip(
+        (1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1), "M CM D CD C XC L XL X IX V IV I".split(), strict=True
+    ):
+        out += sign * (number // value)
+        number %= value
+    return out
+
+
+def _interlanguage(template: Template, site: Site) -> str:
+    """{{ill|Title|de|Titel}}, of old {{ill|de|Title}}: a link to a page that is in another language only."""
+    if label := template.first("lt", "label"):
+        return label
+    older = template[1] in registry.hidden_prefixes() and template[2]
+    return template.first(3, 2) if older else template[1]
+
+
+def _raised(template: Template, site: Site) -> str:
+    """{{sup|6}}: mark-up that is looked at again with the rest of the page."""
+    return f"<sup>{template[1]}</sup>" if template[1] else ""
+
+
+def _lowered(template: Template, site: Site) -> str:
+    return f"<sub>{template[1]}</sub>" if template[1] else ""
+
+
+def _cite(template: Template, site: Site) -> str:
+    """A work that is named in a list, in the order that most have: Last, First (2001). Title. Publisher. In <ref> nobody
+    comes here."""
+    last = template.first("last", "last1", "surname", "surname1", "nom", "nom1", "apellido", "apellidos", "cognome")
+    first = template.first("first", "first1", "given", "given1", "prénom", "prénom1", "nombre", "nome")
+    whole = template.first(
+        "author", "author1", "authors", "vauthors", "autor", "auteur", "auteur1", "autore", "автор", "editor"
+    )
+    author = f"{last}, {first}" if last and first else last or whole
+    if more := template.first("last2", "author2", "nom2", "auteur2"):
+        author += f"; {more}" + (f", {template['first2']}" if template["first2"] else "")
+    year = template.first("year", "date", "année", "jahr", "datum", "año", "fecha", "anno", "год", "publication-date")
+    title = template.first("title", "titre", "titel", "título", "titolo", "заглавие", "название", "script-title")
+    if chapter := template.first("chapter", "contribution", "entry", "article"):
+        title = f"{chapter}. {title}"
+    place = template.first(
+        *("journal", "work", "website", "newspaper", "magazine", "encyclopedia", "périodique", "sammelwerk", "издание"),
+        *("publisher", "éditeur", "verlag", "editorial", "editore", "издательство"),
+    )
+    if not title:
+        return ""
+    named = f"{author} ({year})" if author and year else author or (f"({year})" if year else "")
+    return ". ".join(part.rstrip(". ") for part in (named, title, place) if part) + "."
+
+
+def _coord(template: Template, site: Site) -> str:
+    """Where a place is, if the page shows it in the text: {{coord|57|18|22|N|4|27|32|W}}: 57°18′22″N 4°27′32″W."""
+    shown = template["display"].lower()
+    if ("title" in shown and "inline" not in shown) or shown in ("t", "none"):
+        return ""
+    parts = [part.upper() for part in template.positional]
+    ends = [number for number, part in enumerate(parts) if part in ("N", "S", "E", "W", "O")][:2]
+    if len(ends) == 2:
+        one, other = parts[: ends[0]], parts[ends[0] + 1 : ends[1]]
+        return " ".join(_angle(angle) + parts[end] for angle, end in zip((one, other), ends, strict=True))
+    if len(parts) < 2 or not all(re.fullmatch(r"[-−]?[0-9]{1,3}(\.[0-9]+)?", part) for part in parts[:2]):
+        return ""
+    north, east = (part.replace("−", "-") for part in parts[:2])
+    return f"{north.lstrip('-')}°{'S' if north[0] == '-' else 'N'} {east.lstrip('-')}°{'W' if east[0] == '-' else 'E'}"
+
+
+def _angle(parts: list[str]) -> str:
+    return "".join(part + sign for part, sign in zip(parts, "°′″", strict=False) if part)
+
+
+def _nothing(template: Template, site: Site) -> str:
+    return ""
+
+
+FUNCTIONS: dict[str, Rule] = {
+    "convert": convert, "date": _date, "age_date": _date, "as_of": _as_of, "frac": _frac, "val": _val, "chem": _chem,
+    "ordinal": _ordinal, "roman": _roman, "sup": _raised, "sub": _lowered, "ipa": _ipa, "lang_name": _lang_name,
+    "list": _list, "columns": _columns, "quote": _quote, "cite": _cite, "coord": _coord, "ship": _ship,
+    "interlanguage": _interlanguage, "main": _nothing, "inflation": _nothing,
+}  # fmt: skip
