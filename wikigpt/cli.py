@@ -23,7 +23,8 @@ import wikigpt
 from wikigpt import config as defaults
 from wikigpt.demo import Demo
 from wikigpt.errors import ConfigError, WikiGPTError
-from wikigpt.verbs import Evaluate, Export, Generate, Prepare, Runs, Train
+from wikigpt.verbs import DataExtract, DataShow, DataStats, Evaluate, Export, Generate, Prepare, Runs, Train
+from wikigpt.verbs.common import colour_on
 
 VERBS: dict[str, Any] = {
     "prepare": Prepare,
@@ -32,6 +33,9 @@ VERBS: dict[str, Any] = {
     "generate": Generate,
     "export": Export,
     "runs": Runs,
+    "data extract": DataExtract,
+    "data stats": DataStats,
+    "data show": DataShow,
     "demo": Demo,
 }
 Verb = Union[tuple(Annotated[verb, tyro.conf.subcommand(name)] for name, verb in VERBS.items())]  # type: ignore[valid-type]  # noqa: UP007
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str], settings: ModuleType | SimpleNamespace = defa
     logger.add(
         lambda line: print(line, end="", file=sys.stderr),
         format="<level>{message}</level>",
-        colorize=_colour(),
+        colorize=colour_on(sys.stderr),
         level="INFO",
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -109,18 +113,20 @@ def _verb_first(arguments: list[str]) -> list[str]:
     early = []
     while arguments and arguments[0].split("=")[0] in ("--json", "--debug", "--config"):
         early += [arguments.pop(0) for _ in range(2 if arguments[0] == "--config" else 1) if arguments]
-    return arguments[:1] + early + arguments[1:]
+    words = 2 if arguments[:1] == ["data"] else 1
+    return arguments[:words] + early + arguments[words:]
 
 
 def _parse(arguments: list[str], program: str) -> Any:
     """tyro explains a wrong flag in a box of many lines; of it one is enough. Raises ConfigError."""
     said = io.StringIO()
-    verb = arguments[0] if arguments and arguments[0] in VERBS else ""
+    words = next((n for n in (2, 1) if " ".join(arguments[:n]) in VERBS), 0)
+    verb = " ".join(arguments[:words])
     command = f"{program} {verb}".strip() if program == "wikigpt" else program  # a script is one verb
     try:
         with redirect_stderr(said):
             if verb:  # one parser is made faster than all
-                return tyro.cli(VERBS[verb], args=arguments[1:], prog=command, use_underscores=True)
+                return tyro.cli(VERBS[verb], args=arguments[words:], prog=command, use_underscores=True)
             return tyro.cli(  # type: ignore[call-overload]
                 Verb, args=arguments, prog=program, description=DESCRIPTION, use_underscores=True
             )
@@ -132,6 +138,9 @@ def _parse(arguments: list[str], program: str) -> Any:
     if value := re.match(r"Error parsing (--\S+): .* instantiated from \['(.*)'\]", problem):
         kinds = "a whole number" if "INT" in problem else "a number" if "FLOAT" in problem else "such a value"
         raise ConfigError(f"{value[1]} cannot be {value[2]!r}.", f"Give {kinds}. {help_line}")
+    if arguments[:1] == ["data"] and not verb:
+        kinds = ", ".join(name for name in VERBS if name.startswith("data "))
+        raise ConfigError("data what?", f"Take one of {kinds}. {help_line}")
     if not verb and (not arguments or arguments[0].startswith("-")):
         raise ConfigError("No command was given.", f"Take one of {', '.join(VERBS)}. {help_line}")
     if unknown := re.match(r"Unrecognized options: (\S+?)(,|$)", problem):
@@ -186,10 +195,6 @@ def read_settings(path: Path) -> SimpleNamespace:
         raise ConfigError(f"{path}, line {line}: {type(error).__name__}: {error}.", "Mend that line.") from error
     names = ("MODEL_CONFIGS", "TRAINING_SETTINGS", "DATAFOLDER", "MODEL_DIR")
     return SimpleNamespace(**{name: found.get(name, getattr(defaults, name)) for name in names})
-
-
-def _colour() -> bool:
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
 
 def entry() -> None:

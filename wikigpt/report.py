@@ -43,11 +43,16 @@ def write_report(run: Path) -> Path:
         _data(found.config),
         _settings(found.config),
     )
-    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(found.name)}</title>'
-    head += f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
     path = run / "report.html"
-    write_text(path, head + "<body>" + "\n".join(sections) + "</body></html>\n")
+    write_text(path, page(found.name, "\n".join(sections)))
     return path
+
+
+def page(title: str, body: str, style: str = "") -> str:
+    """A whole HTML page."""
+    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+    head += f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{style}</style></head>'
+    return f"{head}<body>{body}</body></html>\n"
 
 
 def _summary(run: Run, rows: Rows) -> str:
@@ -116,20 +121,21 @@ def _data(config: RunConfig) -> str:
         for part in config.source
     )
     warning = "A trained model may repeat its training text word for word; the licence of that text then applies."
-    return f'<h2>Data</h2>{_table(rows)}{licences}<p class="note">{warning}</p>'
+    return f'<h2>Data</h2>{table(rows)}{licences}<p class="note">{warning}</p>'
 
 
 def _settings(config: RunConfig) -> str:
     record = asdict(config)
     model, training, _ = record.pop("model"), record.pop("training"), record.pop("source")
     tables = "".join(
-        f"<h3>{name}</h3>{_table(list(values.items()))}"
+        f"<h3>{name}</h3>{table(list(values.items()))}"
         for name, values in (("Model", model), ("Training", training), ("Run", record))
     )
     return f"<h2>Settings</h2>{tables}<footer>Written by WikiGPT {escape(config.wikigpt_version)}.</footer>"
 
 
-def _table(rows: list[tuple[str, Any]]) -> str:
+def table(rows: list[tuple[str, Any]]) -> str:
+    """Names and what they are, one a row."""
     cells = "".join(
         f'<tr><th scope="row">{escape(str(name))}</th><td>{escape("-" if value is None else str(value))}</td></tr>'
         for name, value in rows

@@ -66,6 +66,14 @@ def test_any_pieces_hold_each_page_once(tmp_path, kind, step):
     assert in_pieces(path, step) == whole
 
 
+def test_pieces_of_a_few_bytes_hold_each_page_once(tmp_path):
+    """Where a piece may end inside "<page>", or in a "<" that begins something else."""
+    path = write(tmp_path / "a.xml", xml(12, text="&lt;page> a"))
+    whole = [page for _, page in pages(path)]
+    for step in range(1, 40):
+        assert in_pieces(path, step) == whole
+
+
 @pytest.mark.slow
 def test_the_real_dump_in_pieces_of_many_sizes():
     whole = [page for _, page in pages(excerpt())]

@@ -54,7 +54,7 @@ def clean(wikitext: str, wiki: str = "en") -> str:
         ("{{Infobox x\n| a = {{b|c}}\n| d = [[e]]\n}}\nText {{gone|thing}} here.", "Text here."),
         ("<poem>\nlines\nstay\n</poem>", "lines\nstay"),
         ("<syntaxhighlight lang=c>\nint x;\n\nint y;\n</syntaxhighlight>", "```\nint x;\n\nint y;\n```"),
-        ("<code>a</code> <syntaxhighlight lang=c>\nint x;\n</syntaxhighlight>", "a int x;"),
+        ("<code>a</code> <syntaxhighlight lang=c>\nint x;\n</syntaxhighlight>", "a\n\nint x;"),
         ("{{lang|fr|{{!}}}} {{nowrap|a {{=}} b}}", "| a = b"),
         ("unclosed {{template and [[link\n\nnext", "unclosed link\n\nnext"),
         ("Cafe\u0301 a\u200bb", "Café ab"),

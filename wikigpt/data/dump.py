@@ -76,7 +76,8 @@ def pages(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[
         inside = end is None or position < end
         if not inside and not _open_page(data):
             return
-        searched = max(0, len(data) - 6)  # "<page>" and "</page>" may stand across two blocks
+        before = len(data)  # past the end, only a page that began before it is ours
+        searched = max(0, before - 6)  # "<page>" and "</page>" may stand across two blocks
         data += block
         begin = 0
         while True:
@@ -87,6 +88,8 @@ def pages(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[
                     break
                 skipping, begin = False, close + 7
             open_ = data.find(b"<page>", begin)
+            if not inside and (open_ < 0 or open_ >= before):
+                return
             if open_ < 0:
                 begin = max(begin, len(data) - 5)
                 break

@@ -41,6 +41,7 @@ from wikigpt.tokenizer import Tokenizer, gpt2, train_bpe
 
 BPE_SAMPLE = 200 * 2**20  # bytes of text that a BPE is trained on at the most
 CHUNK = 2**20  # characters of text handed to a worker at once
+ROWS = 20_000  # of the article index that are written at once
 WORK = "work"  # inside a folder that is not finished
 
 
@@ -249,12 +250,12 @@ def _write_articles(segments: list[Segment], out: Path) -> None:
     with pq.ParquetWriter(partial, ARTICLES) as table:
         ends: dict[str, np.ndarray] = {}
         places: Counter[str] = Counter()
+        rows: list[dict[str, Any]] = []
         file = 0
         for segment in segments:
             if segment.file != file:
                 file = segment.file
                 ends.clear()
-            rows = []
             for split, article in segment:
                 shard = f"{split}_{segment.file:05d}.bin"
                 if shard not in ends:
@@ -263,7 +264,10 @@ def _write_articles(segments: list[Segment], out: Path) -> None:
                 places[shard] += 1
                 start, end = int(ends[shard][place]), int(ends[shard][place + 1])
                 rows.append(_row(article, split, shard, start, end - start))
-            table.write_table(pa.Table.from_pylist(rows, ARTICLES))
+                if len(rows) == ROWS:  # not as many as a segment has, whose size is no matter of the result
+                    table.write_table(pa.Table.from_pylist(rows, ARTICLES))
+                    rows.clear()
+        table.write_table(pa.Table.from_pylist(rows, ARTICLES))
     partial.rename(out / "articles.parquet")
 
 

@@ -180,7 +180,7 @@ def _read(source: Source, rules: Rules, work: Path, todo: list[Task], workers: i
 def _share_out(source: Source, rules: Rules, work: Path, waiting: deque[Task], workers: int, watch: Watch) -> None:
     # Not forked: a fork copies whatever locks the threads of this process hold at that moment.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(waiting)), context, _start_worker) as pool:
+    with ProcessPoolExecutor(min(workers, len(waiting)), context, start_worker) as pool:
         busy: dict[Future[int], Task] = {}
         try:
             while waiting or busy:
@@ -196,7 +196,7 @@ def _share_out(source: Source, rules: Rules, work: Path, waiting: deque[Task], w
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Ctrl-C is the business of the process that started us; when that one dies, so do we."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

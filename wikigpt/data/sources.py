@@ -168,6 +168,8 @@ ATTRIBUTION = (
 def dump(paths: Sequence[Path], wiki: str, hashes: Mapping[str, dict[str, str]] | None = None) -> Source:
     """Dumps of one Wikipedia, in the order of their pages; `wiki` (en, enwiki) where the dump does not say it itself, or
     says it wrongly. Raises DataError where a file is none."""
+    if not paths:
+        raise DataError("There is no dump to read.", "Name its files, .xml or .xml.bz2.")
     paths = sorted(paths, key=page_range)
     for path in paths:
         if not path.is_file():

@@ -234,6 +234,8 @@ def _quote(template: Template, site: Site) -> str:
     places: tuple[str | int, ...] = (4, 5) if template.name in ("cquote", "quotation", "rquote") else (2, 3)
     author = template.first("author", "sign", "by", "cite", "autor", "auteur", "автор", places[0])
     source = template.first("source", "quelle", "источник", places[1])
+    if template.name.startswith(("poem", "verse")):
+        text = text.replace("\n", "<br>")
     below = ", ".join(part for part in (author, source) if part)
     return f"\n\n{text}\n\n" + (f"— {below}\n\n" if below else "") if text else ""
 
@@ -279,6 +281,29 @@ def _interlanguage(template: Template, site: Site) -> str:
     return template.first(3, 2) if older else template[1]
 
 
+def _chinese(template: Template, site: Site) -> str:
+    """{{zh|s=软件|t=軟體|p=ruǎnjiàn}}: with labels, what is the same in both scripts once."""
+    simplified, traditional = template.first("s", "c", 1), template.first("t", "c", 1)
+    named = [("Chinese", simplified)]
+    if simplified != traditional and simplified and traditional:
+        named = [("simplified Chinese", simplified), ("traditional Chinese", traditional)]
+    elif not simplified:
+        named = [("Chinese", traditional)]
+    named += [("pinyin", template.first("p", "hp")), ("Wade–Giles", template["w"]), ("lit.", template["l"])]
+    bare = template["labels"] == "no"
+    return "; ".join(word if bare else f"{name}: {word}" for name, word in named if word)
+
+
+def _unit(template: Template, site: Site) -> str:
+    """{{unité|25,5|km|2}}: a number with a decimal comma, and units, each of which a power may follow."""
+    shown = re.sub(r"(?<=[0-9])\.(?=[0-9])", ",", template[1])
+    if template["e"]:
+        shown += " × 10" + template["e"].translate(SUPERSCRIPTS)
+    for part in filter(None, template.positional[1:]):
+        shown += part.translate(SUPERSCRIPTS) if re.fullmatch(r"[-−]?[0-9]", part) else f" {part}"
+    return shown
+
+
 def _raised(template: Template, site: Site) -> str:
     """{{sup|6}}: mark-up that is looked at again with the rest of the page."""
     return f"<sup>{template[1]}</sup>" if template[1] else ""
@@ -294,7 +319,17 @@ def _cite(template: Template, site: Site) -> str:
     last = template.first("last", "last1", "surname", "surname1", "nom", "nom1", "apellido", "apellidos", "cognome")
     first = template.first("first", "first1", "given", "given1", "prénom", "prénom1", "nombre", "nome")
     whole = template.first(
-        "author", "author1", "authors", "vauthors", "autor", "auteur", "auteur1", "autore", "автор", "editor"
+        "author",
+        "author1",
+        "authors",
+        "vauthors",
+        "autor",
+        "auteur",
+        "auteur1",
+        "autore",
+        "автор",
+        "editor",
+        "editor-last",
     )
     author = f"{last}, {first}" if last and first else last or whole
     if more := template.first("last2", "author2", "nom2", "auteur2"):
@@ -310,7 +345,8 @@ def _cite(template: Template, site: Site) -> str:
     if not title:
         return ""
     named = f"{author} ({year})" if author and year else author or (f"({year})" if year else "")
-    return ". ".join(part.rstrip(". ") for part in (named, title, place) if part) + "."
+    parts = [part.rstrip(". ") for part in (named, title, place) if part]
+    return " ".join(part if part[-1:] in "?!…" else f"{part}." for part in parts if part)
 
 
 def _coord(template: Template, site: Site) -> str:
@@ -341,5 +377,6 @@ FUNCTIONS: dict[str, Rule] = {
     "convert": convert, "date": _date, "age_date": _date, "as_of": _as_of, "frac": _frac, "val": _val, "chem": _chem,
     "ordinal": _ordinal, "roman": _roman, "sup": _raised, "sub": _lowered, "ipa": _ipa, "lang_name": _lang_name,
     "list": _list, "columns": _columns, "quote": _quote, "cite": _cite, "coord": _coord, "ship": _ship,
+    "zh": _chinese, "unit": _unit,
     "interlanguage": _interlanguage, "main": _nothing, "inflation": _nothing,
 }  # fmt: skip

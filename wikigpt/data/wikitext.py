@@ -101,7 +101,8 @@ def _set_aside(text: str, aside: list[str]) -> str:
             continue
         if tag in KEPT:
             kept = _kept(tag, match[2] or "", text[position : end.start()])
-            edge = "\n\n" if kept.startswith("```") else ""
+            block = tag == "pre" or (tag in ("source", "syntaxhighlight") and "inline" not in (match[2] or ""))
+            edge = "\n\n" if block else ""
             out.append(f"{edge}{OPEN}{len(aside)}{CLOSE}{edge}")
             aside.append(kept)
         elif tag != "!--":
@@ -280,8 +281,9 @@ def _inline(text: str) -> str:
         text = "".join(EXTERNAL_LINK.split(text))
         text = BARE_LINK.sub(HOLE, text)
     if "<" in text:
-        text = LOWERED.sub(lambda match: match[1].translate(LOWERED_SIGNS), RAISED.sub(_raised, text))
+        text = LOWERED.sub(lambda match: (match[1] or match[2]).translate(LOWERED_SIGNS), RAISED.sub(_raised, text))
         text = RUBY.sub(r"(\1)", text)
+        text = UNSEEN.sub(HOLE, text)
         text = POEM.sub(lambda match: "\n\n" + match[1].strip("\n").replace("\n", BREAK) + "\n\n", text)
         text = TAG.sub(_tag, text)
     return text
@@ -310,10 +312,11 @@ EXTERNAL_LINK = re.compile(rf"\[(?:{SCHEMES})[^\s\[\]<>|]+[ \t\xa0]+((?:[^\[\]\n
 BARE_LINK = re.compile(rf"\[(?:{SCHEMES})[^\[\]\n]*\]?", re.I)
 
 # Only where it would run into another number: 20<sub>16</sub>, log<sub>2</sub>3; H2O is as people write it.
-LOWERED = re.compile(r"(?:(?<=[0-9])<sub\b[^<>]*>([0-9]+)</sub\s*>)", re.I)
+LOWERED = re.compile(r"(?<=[0-9])<sub\b[^<>]*>([0-9]+)</sub\s*>|<sub\b[^<>]*>([0-9]+)</sub\s*>(?=[0-9])", re.I)
 LOWERED_SIGNS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 RUBY = re.compile(r"<rt\b[^<>]*>([^<>]+)</rt\s*>(?!\s*<rp)", re.I)
 RAISED = re.compile(r"<sup\b[^<>]*>([^<>\n]*)</sup\s*>", re.I)
+ORDINALS = "e er re o os a as d nd rd st th te me ème eme lle lles gr r le ter bis tm sm".split()
 RAISED_SIGNS = str.maketrans("0123456789+-−–()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁽⁾ⁿ")
 
 
@@ -322,16 +325,20 @@ def _raised(match: re.Match[str]) -> str:
     body = match[1].strip().replace("&minus;", "−")
     if re.fullmatch(r"[0-9+\-−–]+|n", body):
         return body.translate(RAISED_SIGNS)
-    if re.fullmatch(r"[^\W\d_]{1,4}\.?|[*†‡§]+|", body) or OPEN in body or HOLE in body:
+    if not body or OPEN in body or HOLE in body or re.fullmatch(r"[*†‡§]+", body):
+        return body
+    before = match.string[max(0, match.start() - 1) : match.start()]
+    if re.fullmatch(r"[^\W\d_]{1,4}\.?", body) and (before.isdigit() or before in "XVI" or body.lower() in ORDINALS):
         return body
     return f"^({body})"
 
 
+UNSEEN = re.compile(r"<span\b[^<>]*display:\s*none[^<>]*>[^<>\n]*</span\s*>", re.I)  # keys to sort a table by
 POEM = re.compile(r"<poem\b[^<>]*>((?:[^<]|<(?!/?poem))*)</poem\s*>", re.I)
 TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)\b((?:[^<>\"\n]|\"[^\"]*\")*)>")
 NEW_LINE = set("p div center blockquote dl dt dd ol ul h1 h2 h3 h4 h5 h6 hr poem".split())
 GONE = set(
-    """b i u s small big sub sup span font code tt var samp kbd em strong cite dfn abbr bdi bdo del ins strike q ruby rb rt
+    """b i u s small big sub sup span font code tt var samp kbd em strong cite dfn abbr bdi bdo del ins strike ruby rb rt
     rp rtc wbr nobr mark time data a img references ref onlyinclude noinclude includeonly nowiki math pre tbody thead tfoot
     caption col colgroup""".split()
 ) | set(CUT)
@@ -344,6 +351,8 @@ def _tag(match: re.Match[str]) -> str:
         return BREAK
     if name in GONE:
         return ""
+    if name == "q":
+        return '"'
     if name == "li":
         return "" if close else "\n* "
     if name in NEW_LINE:
@@ -381,6 +390,8 @@ def _mend(text: str) -> str:
                     continue
             elif not after or after in "\n,.;:!?、。，；！？":
                 left = bare
+                if before in ("", "\n", "*", "#") and after and after in ",;:、，；":  # {{gone}}, at the beginning
+                    right = right.lstrip(SEPARATORS)
                 if before and after and before in ",;、，；" and after in ",.;:、。，；：":  # one, {{gone}}, two
                     left = bare[:-1]
             elif left != bare or not left or before == "\n":
@@ -467,6 +478,7 @@ def _item(line: str, numbers: list[int]) -> str:
 
 
 NO_READING = re.compile(r"\b(?:navbox|infobox|metadata|ambox|sidebar|vertical-navbox|toc)\b", re.I)
+ROWSPAN = re.compile(r"\browspan\s*=\s*[\"']?([0-9]{1,3})", re.I)
 CELL_ATTRIBUTES = re.compile(r"[^|\[\]<>]*(?<!\|)\|(?!\|)")
 
 
@@ -474,7 +486,19 @@ def _rows(opening: str, lines: Iterator[str], depth: int) -> list[str]:
     """The rows of a table whose first line has been read; takes the lines up to its end."""
     rows: list[str] = []
     cells: list[str] = []
+    below: dict[int, tuple[int, str]] = {}  # by column: for how many rows more a cell stands there, and its text
     caption = False
+
+    def add(cell: str) -> None:
+        while len(cells) in below:
+            left, text = below.pop(len(cells))
+            if left > 1:
+                below[len(cells)] = left - 1, text
+            cells.append(text)
+        text, spans = _cell(cell)
+        if spans > 1:
+            below[len(cells)] = spans - 1, text
+        cells.append(text)
 
     def finish() -> None:
         if any(cell.strip() for cell in cells):
@@ -494,14 +518,15 @@ def _rows(opening: str, lines: Iterator[str], depth: int) -> list[str]:
             caption = False
         elif start == "|+":
             finish()
-            cells.append(_cell(line[2:]))
+            cells.append(_cell(line[2:])[0])
             caption = True
         elif line[:1] in ("|", "!"):
             if caption:
                 finish()
             caption = False
             separator = r"\|\||!!" if line[0] == "!" else r"\|\|"
-            cells += [_cell(cell) for cell in re.split(separator, line[1:])]
+            for cell in re.split(separator, line[1:]):
+                add(cell)
         elif TABLE_START.match(line):
             inner = _rows(line.partition("{|")[2], lines, depth + 1) if depth < DEEPEST else []
             if cells and len(inner) == 1:
@@ -512,15 +537,19 @@ def _rows(opening: str, lines: Iterator[str], depth: int) -> list[str]:
         elif cells and line:
             item = LIST.match(line)
             mark = "; " if item and cells[-1].strip() else " "
-            cells[-1] += mark + (line[item.end() :].strip() if item else line)
+            heading = HEADING.match(line)
+            cells[-1] += mark + (line[item.end() :].strip() if item else heading[2] if heading else line)
     finish()
     return [] if NO_READING.search(opening) else rows
 
 
-def _cell(cell: str) -> str:
-    """A cell's text, without the attributes before its bar."""
+def _cell(cell: str) -> tuple[str, int]:
+    """A cell's text, without the attributes before its bar, and how many rows it stands in."""
     match = CELL_ATTRIBUTES.match(cell)
-    return (cell[match.end() :] if match else cell).strip()
+    if not match:
+        return cell.strip(), 1
+    spans = ROWSPAN.search(match[0])
+    return cell[match.end() :].strip(), min(int(spans[1]), 100) if spans else 1
 
 
 def _sections(blocks: list[Block], site: Site) -> list[Block]:

@@ -4,6 +4,7 @@ What is heavy (torch above all) is imported when a verb runs, so that --help ans
 """
 
 from wikigpt.verbs.common import Outcome, Settings
+from wikigpt.verbs.data import DataExtract, DataShow, DataStats
 from wikigpt.verbs.evaluate import Evaluate
 from wikigpt.verbs.export import Export
 from wikigpt.verbs.generate import Generate
@@ -11,4 +12,16 @@ from wikigpt.verbs.prepare import Prepare
 from wikigpt.verbs.runs import Runs
 from wikigpt.verbs.train import Train
 
-__all__ = ["Evaluate", "Export", "Generate", "Outcome", "Prepare", "Runs", "Settings", "Train"]
+__all__ = [
+    "DataExtract",
+    "DataShow",
+    "DataStats",
+    "Evaluate",
+    "Export",
+    "Generate",
+    "Outcome",
+    "Prepare",
+    "Runs",
+    "Settings",
+    "Train",
+]

@@ -1,8 +1,9 @@
 """What all verbs share: three flags, the names that folders can have, and what a verb hands back."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from wikigpt.errors import ConfigError
 
@@ -19,6 +20,11 @@ class Common:
     """a Python file with MODEL_CONFIGS, TRAINING_SETTINGS, DATAFOLDER or MODEL_DIR, as the scripts' config.py"""
     debug: bool = False
     """show where in the code an error came from"""
+
+
+def colour_on(stream: TextIO) -> bool:
+    """Whether colours are welcome there."""
+    return stream.isatty() and "NO_COLOR" not in os.environ
 
 
 def check_name(name: str, flag: str, without: str = "") -> None:

@@ -92,6 +92,7 @@ class Prepare:
 
     def _prepare(self, wiki: str | None, settings: Settings, workers: int) -> dict[str, Any]:
         from wikigpt.data.prepare import prepare
+        from wikigpt.report_data import write_data_report
 
         one = replace(self, wiki=code_of(wiki) if wiki else None)
         one.make_settings(settings, one.wiki or "", one.kind())  # what is wrong is said before anything is fetched
@@ -111,7 +112,8 @@ class Prepare:
             logger.info(f"{split:10} {counts['articles']:>9,} articles {counts['tokens']:>12,} tokens")
         if manifest["dropped"]:
             logger.info("dropped    " + ", ".join(f"{n:,} {reason}" for reason, n in manifest["dropped"].items()))
-        logger.info(f"prepared: {data.path} (licence: {manifest['source']['licence']})")
+        write_data_report(data)
+        logger.info(f"prepared: {data.path} (licence: {manifest['source']['licence']}; report.html shows more)")
         kept = ("wiki", "tokenizer", "splits", "dropped")
         return {"data": data.name, "folder": str(data.path)} | {key: manifest[key] for key in kept}
 

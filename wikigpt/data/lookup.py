@@ -1,0 +1,67 @@
+"""Which article a token came from, and which tokens an article became.
+
+title | page id | split:position  ──>  articles.parquet  ──>  shard, offset, length  ──>  ids
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from wikigpt.data.article import SPLITS
+from wikigpt.data.filters import plain_title
+from wikigpt.data.shards import DataFolder
+from wikigpt.errors import DataError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A row of the article index, and the article's tokens (end-of-text is the last)."""
+
+    row: dict[str, Any]  # id, revision, title, url, split, shard, offset, length
+    ids: np.ndarray
+    token: int | None = None  # which of them was asked for
+
+
+def look_up(data: DataFolder, what: str) -> Found:
+    """The article that `what` names: a title, a page id, or a position in a split (train:12345; of training where only a
+    number is given that is no page's id). Raises DataError where there is none."""
+    if position := re.fullmatch(rf"({'|'.join(SPLITS)}):([0-9]+)", what):
+        return _at(data, position[1], int(position[2]))
+    for column, value in (("id", what), ("title", what), ("title", plain_title(what))):
+        if value and (rows := _rows(data, column, value)):
+            return _found(data, rows[0])
+    if what.isdecimal():
+        return _at(data, "train", int(what))
+    raise DataError(f"{data.path} has no article {what!r}.", "Give a title, a page id, or a place such as train:12345.")
+
+
+def _rows(data: DataFolder, column: str, value: str) -> list[dict[str, Any]]:
+    table = pq.read_table(data.path / "articles.parquet", filters=[(column, "=", value)])
+    return list(table.to_pylist())
+
+
+def _at(data: DataFolder, split: str, position: int) -> Found:
+    """The article that holds a token of a split, counted over all its shards."""
+    size, left = np.dtype(data.manifest["dtype"]).itemsize, position
+    for name in sorted(
+        name for name in data.manifest["files"] if name.startswith(f"{split}_") and name.endswith(".bin")
+    ):
+        tokens = int(data.manifest["files"][name]["bytes"]) // size
+        if left < tokens:
+            ends = np.fromfile(data.path / f"{name}.index", "<u8")
+            document = int(np.searchsorted(ends, left, side="right"))
+            start = int(ends[document - 1]) if document else 0
+            row = next(row for row in _rows(data, "shard", name) if row["offset"] == start)
+            return _found(data, row, left - start)
+        left -= tokens
+    there = data.manifest["splits"][split]["tokens"]
+    raise DataError(f"{split} has {there:,} tokens; there is no number {position:,}.", "They are counted from 0.")
+
+
+def _found(data: DataFolder, row: dict[str, Any], token: int | None = None) -> Found:
+    dtype = np.dtype(data.manifest["dtype"])
+    ids = np.fromfile(data.path / row["shard"], dtype, row["length"], offset=row["offset"] * dtype.itemsize)
+    return Found(row, ids.astype(np.int64), token)
