@@ -16,6 +16,9 @@ class WikiGPTError(Exception):
         self.problem = problem
         self.fix = fix
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.problem, self.fix)  # it travels between processes
+
 
 class ConfigError(WikiGPTError):
     """A setting is unknown, impossible, or contradicts another one."""

@@ -42,7 +42,7 @@ def convert(template: Template, site: Site) -> str:
     first = _with_unit(values, joints, source, template, site, bool(small[0]))
     if small[0]:
         first += f" {small[0]} {_symbol(small[1])}"
-    targets = rest[0].split() if rest and number_of(rest[0]) is None else []
+    targets = rest[0].split()[:4] if rest and number_of(rest[0]) is None else []
     if not targets and source in registry.units():
         targets = registry.units()[source][6].split()
     digits = next((text for text in rest if re.fullmatch("-?[0-9]", text)), "")

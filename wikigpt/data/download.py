@@ -31,7 +31,7 @@ DUMPS = "https://dumps.wikimedia.org"
 STATISTICS = "https://{}.wikipedia.org/w/api.php?action=query&meta=siteinfo&siprop=statistics&format=json"
 AGENT = f"WikiGPT/{__version__} (pre-training on Wikipedia; https://pypi.org/project/wikigpt)"
 CONNECTIONS = 3
-CHUNK = 2**20
+CHUNK = 2**16  # what is lost where a line breaks, and how soon Ctrl-C is heard
 TRIES = 5  # without a byte more
 TIMEOUT = (15, 60)  # seconds to connect, and between two parts of an answer
 OFFLINE = "Without a network: --source sample, or --path with a dump or text of your own."
@@ -90,8 +90,11 @@ def find(wiki: str, date: str = "latest", mirror: str = DUMPS) -> Dump:
             for day in sorted(dates, reverse=True):
                 if found := files(web, mirror, name, day):
                     return Dump(name, day.replace("-", ""), tuple(found))
-        if date == "latest" or not (_legacy_dates(web, mirror, name) or _content_dates(web, mirror, name)):
+        there = _legacy_dates(web, mirror, name) or _content_dates(web, mirror, name)
+        if not there:
             raise unknown(wiki)
+    if date == "latest":
+        raise DataError(f"{mirror} has no complete dump of {name}.", "Try again later, or name another --mirror.")
     raise DataError(f"There is no complete dump of {name} of {date}.", "Leave out --date for the newest.")
 
 
@@ -134,12 +137,19 @@ def _legacy_dates(web: requests.Session, mirror: str, wiki: str) -> list[str]:
 
 def _legacy_files(web: requests.Session, mirror: str, wiki: str, date: str) -> list[RemoteFile]:
     answer = _get(web, f"{mirror}/{wiki}/{date}/dumpstatus.json")
-    jobs: dict[str, Any] = answer.json().get("jobs", {}) if answer else {}
+    try:
+        return _complete(answer.json()["jobs"] if answer else {}, f"{mirror}/{wiki}/{date}")
+    except (requests.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        problem = f"{mirror}/{wiki}/{date}/dumpstatus.json is not what dumps have ({_reason(error)})."
+        raise DataError(problem, "Check --mirror.") from error
+
+
+def _complete(jobs: dict[str, Any], folder: str) -> list[RemoteFile]:
     for name in ("articlesmultistreamdump", "articlesdump"):
         job = jobs.get(name, {})
         if job.get("status") == "done":
             return [
-                RemoteFile(_safe(file), f"{mirror}/{wiki}/{date}/{file}", int(about["size"]), {"sha1": about["sha1"]})
+                RemoteFile(_safe(file), f"{folder}/{file}", int(about["size"]), {"sha1": about["sha1"]})
                 for file, about in sorted(job["files"].items())
                 if ".xml" in file and file.endswith(".bz2") and "index" not in file
             ]
@@ -218,6 +228,8 @@ def _fetch(web: requests.Session, file: RemoteFile, path: Path, watch: Callable[
             raise DataError("The download was stopped.", "The same command goes on with it.")
         try:
             have = _more(web, file, partial, have, watch, stop)
+            if have < file.bytes and not stop.is_set():
+                raise requests.ConnectionError(f"only {have:,} of {file.bytes:,} bytes came")
         except requests.RequestException as error:
             have = partial.stat().st_size if partial.exists() else 0
             tries = tries + 1 if have == before else 0

@@ -66,7 +66,7 @@ def _read(piece: Piece, dataset: str, revision: str) -> Found:
     place = f"datasets/{dataset}@{revision}/{piece.path.as_posix()}"
     columns = ("id", "page_id", "version", "title", "url", "text")
     try:
-        with HfFileSystem().open(place, block_size=8 * 2**20) as file:
+        with HfFileSystem().open(place, block_size=2**20, cache_type="blockcache") as file:
             for position, record in parquet_records(file, piece.bytes, columns):
                 yield position, _article(record)
     except (HubError, DataError):

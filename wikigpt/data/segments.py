@@ -280,6 +280,7 @@ def _write_segment(
     dropped: Counter[str] = Counter()
     examples: dict[str, list[str]] = {}
     rows: list[tuple[Any, ...]] = []
+    duplicates, new = Duplicates(), 0
     size, last, position, reported = 0, True, before, read
     with open(path, "w", encoding="utf-8") as file:
         for position, article in found:
@@ -303,7 +304,9 @@ def _write_segment(
             rows.append((keys(article, bool(source.wiki)), split, length, len(article.text), (0,) * 7))
             file.write(json.dumps(asdict(article), ensure_ascii=False) + "\n")
             size += len(article.text)
-            if len(rows) == rules.most:
+            if rules.most is not None:
+                new += duplicates.is_new(rows[-1][0])
+            if new == rules.most:
                 break
             if size >= SEGMENT:
                 last = False

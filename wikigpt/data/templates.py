@@ -39,7 +39,10 @@ def _function(prefix: str, rest: str, title: str, site: Site) -> str | None:
     """Parser functions and magic words that show what they are given; the others need a wiki to run on."""
     if prefix in site.template_prefixes or prefix in ("subst", "safesubst"):
         return show(rest, title, site)
-    first = rest.partition("|")[0].strip()
+    first, _, then = rest.partition("|")
+    first = first.strip()
+    if prefix == "#if":
+        return then.partition("|")[0 if first else 2].strip()
     changed = {"lc": first.lower(), "uc": first.upper(), "lcfirst": first[:1].lower() + first[1:]}
     if prefix in ("ucfirst", "formatnum", "padleft", "padright", "grammar"):
         return first[:1].upper() + first[1:]
@@ -97,6 +100,8 @@ def _value(hole: str, template: Template) -> str:
     start, star, separator = hole.partition("*")
     if star and (not start or start.isdecimal()):
         return separator.join(value for value in template.positional[int(start or 1) - 1 :] if value)
+    if hole.endswith("^"):
+        return _value(hole[:-1], template).translate(SUPERSCRIPTS)
     if hole.endswith(","):  # {1,}: a number, which the author wrote with a point
         return re.sub(r"(?<=[0-9])\.(?=[0-9])", ",", _value(hole[:-1], template))
     hole, _, otherwise = hole.partition("|'")
@@ -294,13 +299,27 @@ def _chinese(template: Template, site: Site) -> str:
     return "; ".join(word if bare else f"{name}: {word}" for name, word in named if word)
 
 
+def _tracks(template: Template, site: Site) -> str:
+    """{{track listing|title1=A|length1=3:05}}: a list."""
+    tracks = ((template[f"title{n}"], template[f"length{n}"]) for n in range(1, 60))
+    lines = [f"# {title}" + (f" ({length})" if length else "") for title, length in tracks if title]
+    return "\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _music(template: Template, site: Site) -> str:
+    """{{music|flat}}: ♭."""
+    signs = {"flat": "♭", "b": "♭", "sharp": "♯", "#": "♯", "natural": "♮", "doublesharp": "𝄪", "doubleflat": "𝄫"}
+    return signs.get(template[1], "/".join(template.positional[1:]) or template[1])
+
+
 def _unit(template: Template, site: Site) -> str:
     """{{unité|25,5|km|2}}: a number with a decimal comma, and units, each of which a power may follow."""
     shown = re.sub(r"(?<=[0-9])\.(?=[0-9])", ",", template[1])
     if template["e"]:
         shown += " × 10" + template["e"].translate(SUPERSCRIPTS)
     for part in filter(None, template.positional[1:]):
-        shown += part.translate(SUPERSCRIPTS) if re.fullmatch(r"[-−]?[0-9]", part) else f" {part}"
+        power = re.fullmatch(r"[-−]?[0-9]", part)
+        shown += part.translate(SUPERSCRIPTS) if power else ("" if part[0] in "/·" else " ") + part
     return shown
 
 
@@ -377,6 +396,6 @@ FUNCTIONS: dict[str, Rule] = {
     "convert": convert, "date": _date, "age_date": _date, "as_of": _as_of, "frac": _frac, "val": _val, "chem": _chem,
     "ordinal": _ordinal, "roman": _roman, "sup": _raised, "sub": _lowered, "ipa": _ipa, "lang_name": _lang_name,
     "list": _list, "columns": _columns, "quote": _quote, "cite": _cite, "coord": _coord, "ship": _ship,
-    "zh": _chinese, "unit": _unit,
+    "zh": _chinese, "unit": _unit, "tracks": _tracks, "music": _music,
     "interlanguage": _interlanguage, "main": _nothing, "inflation": _nothing,
 }  # fmt: skip

@@ -20,6 +20,7 @@ from wikigpt.data.templates import show
 # Characters that XML cannot hold, so that no dump does: marks of our own between two steps.
 OPEN, CLOSE, HOLE, BREAK, EQUALS, BAR = "\x01", "\x02", "\x03", "\x04", "\x05", "\x06"
 MARKS = (OPEN, CLOSE, HOLE, BREAK, EQUALS, BAR)
+COORDINATES = re.compile(r"[0-9.°′″]+[NS] [0-9.°′″]+[EW]")
 DEEPEST = 60  # templates and links within one another; MediaWiki itself stops at 40
 
 
@@ -39,10 +40,13 @@ def clean_wikitext(wikitext: str, title: str, site: Site) -> str:
     text = _links_and_templates(text, title, site)
     text = _mend(_inline(text))
     text = "\n".join(_with_blank_lines(_sections(list(_blocks(text, site.joiner)), site)))
-    return _characters(OPENED.sub(lambda match: aside[int(match[1])], text))
+    return _characters(OPENED.sub(lambda match: aside[int(match[1].translate(SHOWN))], text))
 
 
-OPENED = re.compile(f"{OPEN}([0-9]+){CLOSE}")
+# The number of what was set aside, in characters that no rule for digits touches.
+HIDDEN = {ord("0") + digit: 0x0E + digit for digit in range(10)}
+SHOWN = {hidden: digit for digit, hidden in HIDDEN.items()}
+OPENED = re.compile(f"{OPEN}([\x0e-\x17]+){CLOSE}")
 MAGIC_WORD = re.compile(r"__[^\W\da-z_]+(?:_[^\W\da-z_]+)*__")  # __TOC__, __SANSTDM__, __بلا_فهرس__; not __init__
 
 
@@ -103,7 +107,7 @@ def _set_aside(text: str, aside: list[str]) -> str:
             kept = _kept(tag, match[2] or "", text[position : end.start()])
             block = tag == "pre" or (tag in ("source", "syntaxhighlight") and "inline" not in (match[2] or ""))
             edge = "\n\n" if block else ""
-            out.append(f"{edge}{OPEN}{len(aside)}{CLOSE}{edge}")
+            out.append(f"{edge}{OPEN}{str(len(aside)).translate(HIDDEN)}{CLOSE}{edge}")
             aside.append(kept)
         elif tag != "!--":
             out.append(HOLE)
@@ -135,7 +139,7 @@ def _kept(tag: str, attributes: str, body: str) -> str:
 
 # ── links and templates ────────────────────────────────────────────────────────────────────────────────────────────────
 
-SIMPLE_LINK = re.compile(r"\[\[(?:[^\[\]{}|\n:#]*\|)?([^\[\]{}|\n:#]+)\]\]")  # nine of ten
+SIMPLE_LINK = re.compile(r"\[\[(?:[^\[\]{}|\n:#]*\|)?([^\[\]{}|\n:#=]+)\]\]")  # nine of ten
 BRACKETS = re.compile(r"\[\[+|\]\]+|\{\{+|\}\}+")
 
 
@@ -424,7 +428,8 @@ def _blocks(text: str, joiner: str) -> Iterator[Block]:
         if paragraph:
             lines = joiner.join(paragraph).split(BREAK)
             paragraph.clear()
-            if text := "\n".join(line.strip() for line in lines).strip("\n"):
+            text = "\n".join(line.strip() for line in lines).strip("\n")
+            if text and not COORDINATES.fullmatch(text):
                 yield "text", text
 
     for line in lines:
@@ -478,7 +483,7 @@ def _item(line: str, numbers: list[int]) -> str:
 
 
 NO_READING = re.compile(r"\b(?:navbox|infobox|metadata|ambox|sidebar|vertical-navbox|toc)\b", re.I)
-ROWSPAN = re.compile(r"\browspan\s*=\s*[\"']?([0-9]{1,3})", re.I)
+SPAN = re.compile(r"\b(row|col)span\s*=\s*[\"']?([0-9]{1,3})", re.I)
 CELL_ATTRIBUTES = re.compile(r"[^|\[\]<>]*(?<!\|)\|(?!\|)")
 
 
@@ -495,10 +500,10 @@ def _rows(opening: str, lines: Iterator[str], depth: int) -> list[str]:
             if left > 1:
                 below[len(cells)] = left - 1, text
             cells.append(text)
-        text, spans = _cell(cell)
-        if spans > 1:
-            below[len(cells)] = spans - 1, text
-        cells.append(text)
+        text, rows_, columns = _cell(cell)
+        if rows_ > 1:
+            below[len(cells)] = rows_ - 1, text
+        cells.extend([text, *[""] * (columns - 1)])
 
     def finish() -> None:
         if any(cell.strip() for cell in cells):
@@ -543,13 +548,13 @@ def _rows(opening: str, lines: Iterator[str], depth: int) -> list[str]:
     return [] if NO_READING.search(opening) else rows
 
 
-def _cell(cell: str) -> tuple[str, int]:
-    """A cell's text, without the attributes before its bar, and how many rows it stands in."""
+def _cell(cell: str) -> tuple[str, int, int]:
+    """A cell's text, without the attributes before its bar, and over how many rows and columns it goes."""
     match = CELL_ATTRIBUTES.match(cell)
     if not match:
-        return cell.strip(), 1
-    spans = ROWSPAN.search(match[0])
-    return cell[match.end() :].strip(), min(int(spans[1]), 100) if spans else 1
+        return cell.strip(), 1, 1
+    spans = {name.lower(): int(number) for name, number in SPAN.findall(match[0])}
+    return cell[match.end() :].strip(), min(spans.get("row", 1), 100), min(spans.get("col", 1), 20)
 
 
 def _sections(blocks: list[Block], site: Site) -> list[Block]:

@@ -81,7 +81,8 @@ class Prepare:
             raise ConfigError(f"workers is {workers}.", "Give 1 or more.")
         if self.max_articles is not None and self.max_articles < 1:
             raise ConfigError(f"max_articles is {self.max_articles}.", "Give 1 or more, or leave it out for all.")
-        wikis = self.wiki.split(",") if self.wiki else [None]
+        named = [wiki for wiki in (self.wiki or "").split(",") if wiki.strip()]
+        wikis: list[str | None] = [*named] or [None]
         if len(wikis) == 1:
             return Outcome(self._prepare(wikis[0], settings, workers))
         if self.name or self.path:
@@ -188,7 +189,9 @@ class Prepare:
         from wikigpt.data.download import check_space
 
         logger.info(f"{what}: {need}")
-        if self.max_articles is None:
+        if self.max_articles is not None:  # of a dump all comes, however few are kept; of the hub's files nothing stays
+            need = replace(need, peak=need.download if self.kind() == "dump" else 0)
+        if need.peak:
             check_space(need, Path(settings.DATAFOLDER))
 
     def make_settings(self, settings: Settings, wiki: str, kind: str) -> "PrepareSettings":
@@ -218,4 +221,4 @@ class Prepare:
 
 def code_of(wiki: str) -> str:
     """pt, of pt or ptwiki."""
-    return wiki.strip().removesuffix("wiki").replace("_", "-") or wiki
+    return wiki.strip().lower().removesuffix("wiki").replace("_", "-") or wiki
