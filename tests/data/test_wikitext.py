@@ -8,11 +8,12 @@ import pytest
 from wikigpt.data.article import Article, Dropped, Piece
 from wikigpt.data.dump import Page
 from wikigpt.data.pages import article_of, is_disambiguation
-from wikigpt.data.registry import HERE, language
-from wikigpt.data.site import site_of
 from wikigpt.data.sources import sample
-from wikigpt.data.templates import FUNCTIONS, show
 from wikigpt.data.wikitext import clean_wikitext
+from wikigpt.data.wikitext.registry import HERE, language
+from wikigpt.data.wikitext.site import site_of
+from wikigpt.data.wikitext.templates import show
+from wikigpt.data.wikitext.values import FUNCTIONS
 
 EN = site_of("enwiki")
 

@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from wikigpt import __version__
-from wikigpt.data.registry import hidden_prefixes
+from wikigpt.data.wikitext.registry import hidden_prefixes
 from wikigpt.errors import DataError
 
 DUMPS = "https://dumps.wikimedia.org"

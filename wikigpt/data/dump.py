@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
 
-from wikigpt.data.site import Site, site_of
+from wikigpt.data.wikitext.site import Site, site_of
 from wikigpt.errors import DataError
 
 LONGEST_PAGE = 64 * 2**20  # bytes of XML; MediaWiki allows 2 MB of wikitext

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from wikigpt.data.article import Article, Dropped, Found, Piece
 from wikigpt.data.dump import Page, TooLong, pages
-from wikigpt.data.registry import language
-from wikigpt.data.site import Site
 from wikigpt.data.wikitext import clean_wikitext
+from wikigpt.data.wikitext.registry import language
+from wikigpt.data.wikitext.site import Site
 
 CLEANER = "wikitext/1"  # in the manifest: changes when the same page gives other text
 SECONDS = 10.0  # for one page; the largest take a tenth of one

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from wikigpt.data.article import Article, Dropped, Found, InputFile, Piece
 from wikigpt.data.dump import read_site
 from wikigpt.data.pages import CLEANER, before_and_after, read_pages
-from wikigpt.data.site import site_of
+from wikigpt.data.wikitext.site import site_of
 from wikigpt.errors import DataError
 
 

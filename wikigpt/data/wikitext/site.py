@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from wikigpt.data import registry
+from wikigpt.data.wikitext import registry
 
 FILE, CATEGORY, TEMPLATE, MEDIA = 6, 14, 10, -2  # numbers of namespaces, the same in every wiki
 

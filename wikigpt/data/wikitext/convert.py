@@ -7,9 +7,9 @@ the template does by default: as precise as what it was given, and to two figure
 import math
 import re
 
-from wikigpt.data import registry
-from wikigpt.data.call import Template
-from wikigpt.data.site import Site
+from wikigpt.data.wikitext import registry
+from wikigpt.data.wikitext.call import Template
+from wikigpt.data.wikitext.site import Site
 
 RANGES = {
     "-": "–", "–": "–", "to": " to ", "to(-)": " to ", "to-": " to ", "and": " and ", "and(-)": " and ", "or": " or ",
