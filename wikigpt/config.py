@@ -322,3 +322,18 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def hub_token() -> str | None:
+    """HF_TOKEN of the environment, or of the .env in the working folder. Never written or shown anywhere. Raises ConfigError
+    where it cannot be one."""
+    from dotenv import dotenv_values
+
+    try:
+        found = os.environ.get("HF_TOKEN") or dotenv_values(".env").get("HF_TOKEN") or ""
+    except UnicodeDecodeError:
+        raise ConfigError(".env is not UTF-8.", "Write it again with an editor, as: HF_TOKEN=...") from None
+    token = found.strip()
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError("HF_TOKEN is no token: it holds spaces or other signs.", "Copy it again.")
+    return token or None

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from wikigpt.config import hub_token
 from wikigpt.data.article import Article, Found, InputFile, Piece
 from wikigpt.data.sources import LICENCE, Source, parquet_records
-from wikigpt.errors import DataError, HubError
+from wikigpt.errors import ConfigError, DataError, HubError, WikiGPTError
 
 DATASETS = ("wikimedia/wikipedia", "HuggingFaceFW/finewiki")
 DATE = "20231101"  # the newest that wikimedia/wikipedia has
@@ -19,7 +20,7 @@ OFFLINE = "These work without it: --source sample, --source dump, and --path wit
 
 def hub(wiki: str, dataset: str, date: str) -> Source:
     """A Wikipedia of one of the two datasets. Raises HubError where the hub is out of reach, DataError where it has no such
-    Wikipedia. HF_TOKEN is used where it is set, and not needed."""
+    Wikipedia. HF_TOKEN is used where it is set (or in .env), and not needed."""
     from huggingface_hub import HfApi, RepoFile
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
@@ -27,12 +28,14 @@ def hub(wiki: str, dataset: str, date: str) -> Source:
         raise DataError(f"The dataset {dataset!r} is none that is known.", f"Take {' or '.join(DATASETS)}.")
     folder = f"{date}.{wiki}" if dataset == DATASETS[0] else f"data/{wiki.replace('-', '_')}wiki"
     try:
-        api = HfApi()
+        api = HfApi(token=hub_token())
         revision = api.dataset_info(dataset).sha or "main"
         tree = list(api.list_repo_tree(dataset, folder, repo_type="dataset", revision=revision))
     except (EntryNotFoundError, RepositoryNotFoundError) as error:
         problem = f"{dataset} has no {folder!r}."
         raise DataError(problem, "Give a language code with --wiki, and for another snapshot --date.") from error
+    except ConfigError:
+        raise
     except Exception as error:
         raise unreachable(error) from error
     files = [
@@ -66,10 +69,10 @@ def _read(piece: Piece, dataset: str, revision: str) -> Found:
     place = f"datasets/{dataset}@{revision}/{piece.path.as_posix()}"
     columns = ("id", "page_id", "version", "title", "url", "text")
     try:
-        with HfFileSystem().open(place, block_size=2**20, cache_type="blockcache") as file:
+        with HfFileSystem(token=hub_token()).open(place, block_size=2**20, cache_type="blockcache") as file:
             for position, record in parquet_records(file, piece.bytes, columns):
                 yield position, _article(record)
-    except (HubError, DataError):
+    except WikiGPTError:
         raise
     except Exception as error:
         raise unreachable(error) from error

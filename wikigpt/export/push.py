@@ -1,25 +1,10 @@
 """From an export's folder to the Hugging Face hub."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from wikigpt.config import hub_token
 from wikigpt.errors import ConfigError, HubError
-
-
-def hub_token() -> str | None:
-    """HF_TOKEN of the environment, or of the .env in the working folder. Never written or shown anywhere. Raises ConfigError
-    where it cannot be one."""
-    from dotenv import dotenv_values
-
-    try:
-        found = os.environ.get("HF_TOKEN") or dotenv_values(".env").get("HF_TOKEN") or ""
-    except UnicodeDecodeError:
-        raise ConfigError(".env is not UTF-8.", "Write it again with an editor, as: HF_TOKEN=...") from None
-    token = found.strip()
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        raise ConfigError("HF_TOKEN is no token: it holds spaces or other signs.", "Copy it again.")
-    return token or None
 
 
 def push(folder: Path, files: Sequence[str], repository: str, private: bool) -> str:

@@ -3,7 +3,7 @@
 {{nowrap|a b}}   "nowrap": "{1}"          a text with holes: parameter 1
 {{flag|Peru|x}}   "flag": "{1}[ ({2})]"   what stands in [] goes where a hole in it is empty
 {{convert|5|km}} "convert": "=convert"    a function of `values.py`
-{{cite web|..}}  not there                shows nothing
+{{portal|Moon}}   not there                shows nothing
 """
 
 import html
