@@ -37,8 +37,9 @@ for name, part in parts.items():
     total = int(numpy.sum(part["len"], dtype=numpy.uint64))
     tokens = numpy.memmap(f"{out}/{name}.bin", dtype=numpy.uint16, mode="w+", shape=(total,))
     at = 0
-    for number in range(64):
-        batch = part.shard(num_shards=64, index=number, contiguous=True).with_format("numpy")
+    shards = min(64, len(part))
+    for number in range(shards):
+        batch = part.shard(num_shards=shards, index=number, contiguous=True).with_format("numpy")
         if len(batch):
             ids = numpy.concatenate(batch["ids"])
             tokens[at : at + len(ids)] = ids

@@ -273,3 +273,18 @@ def test_a_gigabyte_is_prepared_in_less_than_a_gigabyte_of_memory(tmp_path):
     peak = peak_memory(tmp_path, 1_000_000_000, "gigabyte")
     print(f"peak: {peak / 1e6:,.0f} MB")
     assert peak < 1_000_000_000
+
+
+@pytest.mark.parametrize("size", [1, 7, 60, 1000])
+def test_a_file_of_lines_is_read_in_pieces_each_line_once(tmp_path, monkeypatch, size):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": f"é {n} " * (n % 4)}) + "\n" for n in range(60)) + "\n[]\n", "utf-8")
+    whole = files([path], "", Fields(), "")
+    monkeypatch.setattr(sources, "JSONL_PIECE", size)
+    pieces = files([path], "", Fields(), "")
+    read = []
+    with pytest.raises(DataError, match=r"a.jsonl, line 62: no JSON object"):
+        read += iter(pieces)  # the last line is no article, and is said by its number in the file
+    path.write_text(path.read_text("utf-8").removesuffix("[]\n"), "utf-8")
+    whole, pieces = files([path], "", Fields(), ""), files([path], "", Fields(), "")
+    assert len(list(whole)) == 60 and list(pieces) == list(whole) and len(pieces.pieces(pieces.files[0])) > 3 // size

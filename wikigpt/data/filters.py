@@ -10,7 +10,7 @@ import unicodedata
 from array import array
 from pathlib import Path
 
-from wikigpt.data.article import Article, document
+from wikigpt.data.article import Article, prompt
 from wikigpt.errors import DataError
 
 SHORTEST = 30  # characters, not words: Chinese, Japanese and Thai do not set words apart
@@ -53,15 +53,19 @@ Keys = tuple[int, int, int]
 def keys(article: Article, wikipedia: bool) -> Keys:
     """What no other article may share: 64-bit hashes of its text, of the whole document, and, on a Wikipedia, where no two
     articles have one title, of that. 0 stands for none."""
-    parts = article.text, document(article), article.title if wikipedia else ""
-    text, whole, title = (_digest(part) if part else 0 for part in parts)
-    return text, whole if whole != text else 0, title
+    text, title = _plain(article.text), _plain(article.title)
+    whole = _digest(b" ".join((_plain(prompt(article.title)), text))) if title else 0
+    return _digest(text), whole, _digest(title) if wikipedia else 0
 
 
-def _digest(text: str) -> int:
-    """Of a text without regard to white space and to how its accents are spelled; never 0."""
-    plain = " ".join(unicodedata.normalize("NFC", text).split())
-    return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest()) or 1
+def _plain(text: str) -> bytes:
+    """A text without regard to white space and to how its accents are spelled."""
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split()).encode()
+
+
+def _digest(plain: bytes) -> int:
+    """Never 0, but of nothing."""
+    return (int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest()) or 1) if plain else 0
 
 
 class Duplicates:

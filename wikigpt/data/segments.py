@@ -18,7 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -301,7 +301,7 @@ def _write_segment(
             split = SPLITS.index(split_of(split_key(article, source.wiki, source.name), rules.held_out))
             length = len(document(article).encode())
             rows.append((keys(article, bool(source.wiki)), split, length, len(article.text), (0,) * 7))
-            file.write(json.dumps(asdict(article), ensure_ascii=False) + "\n")
+            file.write(json.dumps(vars(article), ensure_ascii=False) + "\n")
             size += len(article.text)
             if rules.most is not None:
                 new += duplicates.is_new(rows[-1][0])

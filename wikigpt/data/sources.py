@@ -44,13 +44,14 @@ class Source:
     cleaner: str  # name and version of what turns the raw text into ours
     files: tuple[InputFile, ...]
     read: Callable[[Piece], Found]
-    piece: int | None = None  # bytes of a piece, where files can be read in pieces
+    piece: int | None = None  # bytes of a piece of a file that can be read in pieces
+    in_pieces: tuple[str, ...] = ("",)  # endings of the names of such files
     before_and_after: Callable[[], list[dict[str, str]]] | None = None  # a few articles as they were, for the report
 
     def pieces(self, file: InputFile) -> list[Piece]:
         """The pieces of a file, in order."""
         size = max(file.bytes, 1)
-        step = self.piece or size
+        step = self.piece if self.piece and file.path.name.endswith(self.in_pieces) else size
         return [Piece(file.path, start, min(start + step, size)) for start in range(0, size, step)]
 
     def __iter__(self) -> Iterator[Article | Dropped]:
@@ -142,6 +143,9 @@ class Fields:
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
 
 
+JSONL_PIECE = 16 * 2**20  # bytes of a file of lines that one process reads at a time
+
+
 def files(paths: Sequence[Path], wiki: str, fields: Fields, licence: str) -> Source:
     """Your own text: files, or folders of them. `wiki` is "" where they are no Wikipedia. Raises DataError where there is
     nothing to read."""
@@ -155,6 +159,8 @@ def files(paths: Sequence[Path], wiki: str, fields: Fields, licence: str) -> Sou
         cleaner=f"files/1 ({named})",
         files=local_files(_found(paths)),
         read=partial(_read_file, fields=fields),
+        piece=JSONL_PIECE,
+        in_pieces=(".jsonl",),
     )
 
 
@@ -229,24 +235,24 @@ def _read_file(piece: Piece, fields: Fields) -> Found:
         if path.name.endswith(".parquet"):
             yield from _read_parquet(path, fields)
         elif path.name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _read_jsonl(path, fields)
+            yield from _read_jsonl(piece, fields)
         else:
-            yield from _read_blocks(path)
+            yield from _read_blocks(piece)
     except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).", "Check its permissions.") from error
 
 
-def _read_blocks(path: Path) -> Found:
+def _read_blocks(piece: Piece) -> Found:
     """Blocks between blank lines, each an article. One whose first line is "# Title" has that title; where the block is
     nothing else, the next block is its text."""
     block: list[str] = []
     position, size = 0, 0
-    for position, number, line in _lines(path):
+    for position, place, line in _lines(piece):
         if line.strip():
             block.append(line.rstrip())
             size += len(line)
             if size > LONGEST:
-                problem = f"{path}, line {number}: a block of more than {LONGEST:,} characters."
+                problem = f"{place}: a block of more than {LONGEST:,} characters."
                 raise DataError(problem, "Set articles apart by blank lines.")
         elif block and not (len(block) == 1 and block[0].startswith("# ")):
             yield position, _article_of(block)
@@ -261,11 +267,10 @@ def _article_of(block: list[str]) -> Article:
     return Article(id="", revision="", title=title, url="", text="\n".join(block[1:] if titled else block).strip())
 
 
-def _read_jsonl(path: Path, fields: Fields) -> Found:
-    for position, number, line in _lines(path):
+def _read_jsonl(piece: Piece, fields: Fields) -> Found:
+    for position, place, line in _lines(piece):
         if not line.strip():
             continue
-        place = f"{path}, line {number}"
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -300,7 +305,7 @@ def parquet_records(file: Any, size: int, columns: Sequence[str]) -> Iterator[tu
                 yield size * number // rows, record
 
 
-def _record_article(record: dict[str, Any], fields: Fields, place: str) -> Article:
+def _record_article(record: dict[str, Any], fields: Fields, place: "str | Line") -> Article:
     def value(name: str, asked: str | None) -> str:
         if asked is not None and asked not in record:
             raise _no_field(place, asked, record)
@@ -319,30 +324,54 @@ def _record_article(record: dict[str, Any], fields: Fields, place: str) -> Artic
     return Article(id=value("id", fields.id), revision="", title=title, url=value("url", fields.url), text=text)
 
 
-def _no_field(place: str, name: str, there: Iterable[str]) -> DataError:
+def _no_field(place: "str | Line", name: str, there: Iterable[str]) -> DataError:
     flags = "--text_field, --title_field, --id_field or --url_field"
     return DataError(
         f"{place}: there is no field {name!r}, only {', '.join(there) or 'none'}.", f"Name it with {flags}."
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, str]]:
-    """Bytes of the file read so far, number and text of each line."""
-    number = 0
+@dataclass(frozen=True)
+class Line:
+    """A line of a file, which is counted only when somebody wants to read its number."""
+
+    piece: Piece
+    number: int  # in the piece
+
+    def __str__(self) -> str:
+        before, left = 0, self.piece.start
+        with open(self.piece.path, "rb") as file:
+            while left > 0 and (block := file.read(min(left, 2**20))):
+                before += block.count(b"\n")
+                left -= len(block)
+                inside = left == 0 and not block.endswith(b"\n")  # the piece begins in a line that is another's
+                before += inside
+        return f"{self.piece.path}, line {before + self.number}"
+
+
+def _lines(piece: Piece) -> Iterator[tuple[int, Line, str]]:
+    """Bytes of the piece read so far, place and text of each line that begins in it."""
+    packed = piece.path.name.endswith(".gz")
+    place = Line(piece, 0)
     try:
-        with open(path, "rb") as raw:
-            file = gzip.open(raw) if path.name.endswith(".gz") else raw  # noqa: SIM115 - closed with raw
-            while line := file.readline(LONGEST + 1):
-                number += 1
+        with open(piece.path, "rb") as raw:
+            file = gzip.open(raw) if packed else raw  # noqa: SIM115 - closed with raw
+            if piece.start:
+                raw.seek(piece.start - 1)
+                raw.readline()  # the rest of a line that began before, or the end of that one alone
+            while (packed or raw.tell() < piece.end) and (line := file.readline(LONGEST + 1)):
+                place = Line(piece, place.number + 1)
                 if len(line) > LONGEST:
-                    problem = f"{path}, line {number}: longer than {LONGEST:,} bytes."
+                    problem = f"{place}: longer than {LONGEST:,} bytes."
                     raise DataError(problem, "Write one article per line, not all of them as one list.")
-                yield raw.tell(), number, line.removeprefix(BOM if number == 1 else b"").decode()
+                first = place.number == 1 and not piece.start
+                yield raw.tell() - piece.start, place, line.removeprefix(BOM if first else b"").decode()
     except UnicodeDecodeError as error:
-        problem = f"{path}, line {number}: byte {error.start + 1} is no UTF-8."
+        problem = f"{place}: byte {error.start + 1} is no UTF-8."
         raise DataError(problem, "Convert it, for example with: iconv -f WINDOWS-1252 -t UTF-8") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}, after line {number}: {error}.", "Get or write the file again.") from error
+        problem = f"{piece.path}, after line {place.number}: {error}."
+        raise DataError(problem, "Get or write the file again.") from error
 
 
 LONGEST = 64 * 2**20  # bytes of a line, characters of a block
