@@ -11,7 +11,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Annotated, Any, Union
@@ -82,7 +82,8 @@ def main(arguments: Sequence[str], settings: ModuleType | SimpleNamespace = defa
         problem, fix = explain(error)
         logger.error("{}", f"{problem} {fix}")
         if as_json:
-            print(json.dumps({"error": problem, "fix": fix}), flush=True)
+            with suppress(BrokenPipeError):
+                print(json.dumps({"error": problem, "fix": fix}), flush=True)
         return 2 if isinstance(error, WikiGPTError | OSError | MemoryError) or _out_of_memory(error) else 1
 
 

@@ -202,3 +202,44 @@ def test_a_title_that_climbs_out_is_only_a_title(tmp_path):
     assert wikigpt(command, tmp_path / "dataset") == 0
     inside = {tmp_path / "dataset"} | set((tmp_path / "dataset").rglob("*"))
     assert set(tmp_path.rglob("*")) - before == inside
+
+
+def test_what_was_read_is_kept_when_only_the_tokens_change(tmp_path, monkeypatch, capsys):
+    from wikigpt.data import prepare as preparing
+
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "_encode", stops)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(dump([DUMP], ""), SETTINGS, tmp_path / "en", workers=1)
+    stamp = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".en.partial" / "work").glob("*.jsonl")}
+    monkeypatch.setattr(segments, "write_task", stops)  # nothing is read again
+    other = PrepareSettings("bpe", 300, 0.1)
+    assert stamp and prepare(dump([DUMP], ""), other, tmp_path / "en", workers=1).vocab_size == 300
+
+
+def test_a_page_that_cannot_be_cleaned_is_left_out_and_counted(tmp_path, monkeypatch):
+    from wikigpt.data import pages
+
+    clean = pages.clean_wikitext
+    monkeypatch.setattr(
+        pages, "clean_wikitext", lambda text, title, site: clean(text, title, site) if title != "Autism" else 1 / 0
+    )
+    data = prepare(dump([DUMP], ""), SETTINGS, tmp_path / "en", workers=1)
+    assert data.manifest["dropped"]["cannot be cleaned"] == 1
+    assert [one["title"] for one in data.manifest["before_and_after"]] == ["Anarchism", "Albedo", "A"]
+
+
+def test_a_dump_is_never_overwritten_and_names_are_taken_literally(tmp_path, capsys):
+    for name in ("a.xml.bz2", "f[1].xml.bz2"):
+        (tmp_path / name).write_bytes(DUMP.read_bytes()[:0] + bz2.compress(b"<mediawiki></mediawiki>"))
+    (tmp_path / "f1.xml.bz2").write_bytes(DUMP.read_bytes())
+    assert wikigpt(["data", "extract", str(tmp_path / "a.xml.bz2"), "-o", str(tmp_path / "a.xml.bz2")], tmp_path) == 2
+    assert "is the dump itself" in capsys.readouterr().err
+    command = ["data", "extract", str(tmp_path / "f[1].xml.bz2"), "-o", str(tmp_path / "o.jsonl"), "--json"]
+    assert wikigpt(command, tmp_path) == 0
+    assert json.loads(capsys.readouterr().out)["articles"] == 0
+    assert wikigpt(["data", "extract", str(tmp_path), "-o", str(tmp_path / "o.jsonl"), "--wiki", "../x"], tmp_path) == 2
+    assert "There is no Wikipedia" in capsys.readouterr().err

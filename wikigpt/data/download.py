@@ -239,7 +239,7 @@ def _fetch(web: requests.Session, file: RemoteFile, path: Path, watch: Callable[
                 raise DataError(f"{file.url} does not come ({_reason(error)}).", fix) from error
             time.sleep(min(0.2 * 2**tries, 10))
     _check(file, partial)
-    partial.rename(path)
+    partial.replace(path)
     return path
 
 
@@ -279,7 +279,7 @@ def _check(file: RemoteFile, partial: Path) -> None:
 
 # Bytes for each compressed byte of a dump of articles, measured on the excerpt that gensim carries (benchmarks/prepare.py):
 # clean text while it is prepared, and tokens, which are kept. And the compressed bytes that one core prepares in a second.
-TEXT, TOKENS, RATE = 2.0, 0.9, 2e6
+TEXT, TOKENS, RATE = 1.8, 0.9, 0.9e6
 DOWNLOAD = 15e6  # bytes a second, which is what three connections are given
 
 

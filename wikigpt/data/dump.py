@@ -72,7 +72,9 @@ def pages(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[
     Raises DataError with the file and the place where it is cut short, damaged, or no XML."""
     data = b""
     skipping = False  # the rest of a page that is too long
+    last = b""  # what the file ends with
     for position, block in _blocks(path, start, end):
+        last = (last + block[-100:])[-100:]
         inside = end is None or position < end
         if not inside and not _open_page(data):
             return
@@ -108,6 +110,8 @@ def pages(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[
             data, skipping = b"", True
     if _open_page(data) or skipping:
         raise _damaged(path, path.stat().st_size, "ends inside a page")
+    if last and not last.rstrip().endswith(b"</mediawiki>"):
+        raise _damaged(path, path.stat().st_size, "does not end with </mediawiki>; it was cut short")
 
 
 def _open_page(data: bytes) -> bool:

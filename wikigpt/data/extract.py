@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import BinaryIO
 
 from wikigpt.data.article import Dropped, Piece
-from wikigpt.data.segments import SMALL, start_worker
+from wikigpt.data.segments import SMALL, start_worker, stop_workers
 from wikigpt.data.sources import Source
 
 Lines = tuple[bytes, Counter[str]]
@@ -46,6 +46,9 @@ def _in_order(source: Source, pieces: list[Piece], workers: int) -> Iterator[tup
             while waiting:
                 done, future = waiting.popleft()
                 yield done, future.result()
+        except KeyboardInterrupt:
+            stop_workers(pool)
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -14,6 +14,7 @@ from wikigpt.data.article import Article, prompt
 from wikigpt.errors import DataError
 
 SHORTEST = 30  # characters, not words: Chinese, Japanese and Thai do not set words apart
+REFERS = re.compile(r"[^\n]{1,200}\b(?:refers? to|stand for|mean):\s*\n")  # where the dump's templates are not there
 BLANK = re.compile(r"\s{10000}")  # no text, and more than the patterns of tokenizers can take
 
 
@@ -25,7 +26,13 @@ def reason_to_drop(article: Article, wikipedia: bool, held_out: frozenset[str]) 
         return "short"
     if BLANK.search(article.text):
         return "white space"
-    if wikipedia and article.text.endswith((":", "：")):  # "Mercury may refer to:"
+    if (
+        wikipedia
+        and (
+            (len(article.text) < 500 and article.text.endswith((":", "：")))  # "Mercury may refer to:", the lead alone
+            or REFERS.match(article.text[:300])
+        )
+    ):
         return "disambiguation"
     return None
 

@@ -31,16 +31,15 @@ def look_up(data: DataFolder, what: str) -> Found:
     if position := re.fullmatch(rf"({'|'.join(SPLITS)}):([0-9]+)", what):
         return _at(data, position[1], int(position[2]))
     for column, value in (("id", what), ("title", what), ("title", plain_title(what))):
-        if value and (rows := _rows(data, column, value)):
+        if value and (rows := _rows(data, [(column, "=", value)])):
             return _found(data, rows[0])
     if what.isdecimal():
         return _at(data, "train", int(what))
     raise DataError(f"{data.path} has no article {what!r}.", "Give a title, a page id, or a place such as train:12345.")
 
 
-def _rows(data: DataFolder, column: str, value: str) -> list[dict[str, Any]]:
-    table = pq.read_table(data.path / "articles.parquet", filters=[(column, "=", value)])
-    return list(table.to_pylist())
+def _rows(data: DataFolder, filters: list[tuple[str, str, Any]]) -> list[dict[str, Any]]:
+    return list(pq.read_table(data.path / "articles.parquet", filters=filters).to_pylist())
 
 
 def _at(data: DataFolder, split: str, position: int) -> Found:
@@ -54,7 +53,7 @@ def _at(data: DataFolder, split: str, position: int) -> Found:
             ends = np.fromfile(data.path / f"{name}.index", "<u8")
             document = int(np.searchsorted(ends, left, side="right"))
             start = int(ends[document - 1]) if document else 0
-            row = next(row for row in _rows(data, "shard", name) if row["offset"] == start)
+            (row,) = _rows(data, [("shard", "=", name), ("offset", "=", start)])
             return _found(data, row, left - start)
         left -= tokens
     there = data.manifest["splits"][split]["tokens"]

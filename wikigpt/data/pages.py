@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from wikigpt.data.article import Article, Dropped, Found, Piece
@@ -90,10 +91,9 @@ def time_limit(seconds: float) -> Iterator[None]:
 def before_and_after(path: Path, site: Site, number: int = 3, longest: int = 4000) -> list[dict[str, str]]:
     """The first few articles of a dump before and after cleaning, cut to a length that can be looked at."""
     shown = []
-    for _, page in pages(path):
-        if isinstance(page, Page) and len(page.text) > 1000 and why_no_article(page, site) is None:
-            after = clean_wikitext(page.text[:100_000], page.title, site)
-            shown.append({"title": page.title, "before": page.text[:longest], "after": after[: longest // 2]})
+    for _, page in islice(pages(path), 2000):
+        if isinstance(page, Page) and len(page.text) > 1000 and isinstance(found := article_of(page, site), Article):
+            shown.append({"title": page.title, "before": page.text[:longest], "after": found.text[: longest // 2]})
             if len(shown) == number:
                 break
     return shown

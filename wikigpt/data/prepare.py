@@ -78,14 +78,12 @@ def prepare(source: Source, settings: PrepareSettings, folder: Path, workers: in
         if not (partial / MANIFEST).exists():
             write_manifest(partial, asked | _make(source, settings, partial, workers), leave_out=WORK)
         shutil.rmtree(partial / WORK, ignore_errors=True)
-        if folder.exists():  # the old one goes when the new one is in its place
-            old = folder.with_name(f".{folder.name}.old")
+        old = folder.with_name(f".{folder.name}.old")
+        if folder.exists():  # it goes when the new one is in its place
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
-            partial.rename(folder)
-            shutil.rmtree(old)
-        else:
-            partial.rename(folder)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
         return DataFolder(folder)
 
 
@@ -96,10 +94,34 @@ def _partial(folder: Path, asked: dict[str, Any]) -> Path:
         if mark.exists() and _same(json.loads(mark.read_text(encoding="utf-8")), asked):
             logger.info(f"continuing an interrupted preparation of {folder}")
             return partial
+    mark = partial / WORK / "asked.json"
+    if mark.exists() and _read_alike(json.loads(mark.read_text(encoding="utf-8")), asked):
+        logger.info(f"continuing with what was read for {folder}; the tokens are made anew")
+        for path in [path for path in partial.iterdir() if path.name != WORK] + [partial / WORK / "encoded.json"]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        write_json(mark, asked)
+        return partial
+    if mark.exists():
+        logger.warning(
+            f"removing what an interrupted preparation of {folder} from another source or with other flags left"
+        )
     remove_folder(partial)
     (partial / WORK).mkdir(parents=True)
     write_json(partial / WORK / "asked.json", asked)
     return partial
+
+
+def _read_alike(record: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Whether two preparations read the same articles, and may only encode them otherwise."""
+
+    def reading(request: dict[str, Any]) -> dict[str, Any]:
+        settings = {k: v for k, v in request["settings"].items() if k not in ("tokenizer", "vocab_size")}
+        return {**request, "settings": settings}
+
+    return reading(record) == reading(asked)
 
 
 def _same(record: dict[str, Any], asked: dict[str, Any]) -> bool:
@@ -136,11 +158,14 @@ def _make(source: Source, settings: PrepareSettings, partial: Path, workers: int
 def _read(source: Source, settings: PrepareSettings, work: Path, workers: int, progress: Progress) -> list[Segment]:
     total = sum(file.bytes for file in source.files)
     task = progress.add_task("reading", total=total, articles="")
-    start, read, articles = time.monotonic(), 0, 0
+    start, read, articles, said = time.monotonic(), 0, 0, time.monotonic()
 
     def watch(more_bytes: int, more_articles: int) -> None:
-        nonlocal read, articles
+        nonlocal read, articles, said
         read, articles = read + more_bytes, articles + more_articles
+        if not progress.console.is_terminal and time.monotonic() - said > 60:  # in a log, a line each minute
+            said = time.monotonic()
+            logger.info(f"read {read / 1e6:,.0f} of {total / 1e6:,.0f} MB, {articles:,} articles")
         rate = articles / max(time.monotonic() - start, 1e-3)
         progress.update(task, completed=min(read, total), articles=f"{articles:,} articles, {rate:,.0f}/s")
 
@@ -268,7 +293,7 @@ def _write_articles(segments: list[Segment], out: Path) -> None:
                     table.write_table(pa.Table.from_pylist(rows, ARTICLES))
                     rows.clear()
         table.write_table(pa.Table.from_pylist(rows, ARTICLES))
-    partial.rename(out / "articles.parquet")
+    partial.replace(out / "articles.parquet")
 
 
 ARTICLES = pa.schema(

@@ -83,6 +83,11 @@ class Segment:
         """A row of ROW for each article in the file."""
         return np.fromfile(self.path.with_suffix(".rows"), ROW)
 
+    @property
+    def articles(self) -> int:
+        """How many are in the file."""
+        return self.path.with_suffix(".rows").stat().st_size // ROW.itemsize
+
     def counts(self) -> Counter[str]:
         """Articles and bytes of each split."""
         rows, counts = self.rows, Counter[str]()
@@ -153,13 +158,16 @@ def read_all(source: Source, rules: Rules, work: Path, workers: int, watch: Watc
     """Reads the source on this machine, with as many processes as `workers`; returns its segments, chosen from, in order."""
     todo = tasks(source)
     # Where a few articles are enough, not more is read at a time than may be needed.
-    step = len(todo) if rules.most is None else workers
-    for end in range(step, len(todo) + step, step):
-        _read(source, rules, work, todo[end - step : end], workers, watch)
-        found = select([segment for task in todo[:end] for segment in segments(task, work)], rules.most)
-        if rules.most is not None and sum(int((s.splits != LEFT_OUT).sum()) for s in found) >= rules.most:
-            break
-    return found
+    step = max(1, len(todo)) if rules.most is None else workers if workers == 1 else 4 * workers
+    done: list[Segment] = []
+    for start in range(0, len(todo), step):
+        _read(source, rules, work, todo[start : start + step], workers, watch)
+        done += [segment for task in todo[start : start + step] for segment in segments(task, work)]
+        if rules.most is not None and sum(segment.articles for segment in done) >= rules.most:
+            found = select(done, rules.most)
+            if sum(int((segment.splits != LEFT_OUT).sum()) for segment in found) >= rules.most:
+                return found
+    return select(done, rules.most)
 
 
 def _read(source: Source, rules: Rules, work: Path, todo: list[Task], workers: int, watch: Watch) -> None:
@@ -191,8 +199,17 @@ def _share_out(source: Source, rules: Rules, work: Path, waiting: deque[Task], w
         except BrokenProcessPool as error:
             problem = "A process that was reading was killed, perhaps for want of memory."
             raise DataError(problem, "The same command goes on; give it fewer --workers.") from error
+        except KeyboardInterrupt:
+            stop_workers(pool)  # a segment that is not finished is written again
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def stop_workers(pool: ProcessPoolExecutor) -> None:
+    """Ends them at once, whatever they are at."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
 
 
 def start_worker() -> None:
@@ -313,7 +330,7 @@ def _write_segment(
         file.flush()
         os.fsync(file.fileno())
     with open(path.with_suffix(".rows"), "wb") as file_of_rows:
-        np.array(rows, ROW).tofile(file_of_rows)
+        file_of_rows.write(np.array(rows, ROW).tobytes())  # tofile() says nothing of a full disk
         file_of_rows.flush()
         os.fsync(file_of_rows.fileno())
     watch(position - before, read - reported)

@@ -25,6 +25,7 @@ import pyarrow
 import pyarrow.parquet as pq
 
 from wikigpt.data.article import Article, Dropped, Found, InputFile, Piece
+from wikigpt.data.download import database
 from wikigpt.data.dump import read_site
 from wikigpt.data.pages import CLEANER, before_and_after, read_pages
 from wikigpt.data.wikitext.site import site_of
@@ -180,10 +181,10 @@ def dump(paths: Sequence[Path], wiki: str, hashes: Mapping[str, dict[str, str]] 
     for path in paths:
         if not path.is_file():
             raise DataError(f"There is no file {path}.", "Check its name.")
-    sites = [read_site(path, wiki and wiki.removesuffix("wiki").replace("-", "_") + "wiki") for path in paths]
-    site = sites[0]
-    if other := next((each for each in sites if each.wiki != site.wiki), None):
-        raise DataError(f"These are dumps of two wikis, {site.wiki} and {other.wiki}.", "Prepare one at a time.")
+    own = [read_site(path) for path in paths]
+    if other := next((each for each in own if each.wiki != own[0].wiki), None):
+        raise DataError(f"These are dumps of two wikis, {own[0].wiki} and {other.wiki}.", "Prepare one at a time.")
+    site = own[0] if not wiki else read_site(paths[0], database(wiki))
     return Source(
         name="dump",
         wiki=site.language,
@@ -358,7 +359,8 @@ def _lines(piece: Piece) -> Iterator[tuple[int, Line, str]]:
             file = gzip.open(raw) if packed else raw  # noqa: SIM115 - closed with raw
             if piece.start:
                 raw.seek(piece.start - 1)
-                raw.readline()  # the rest of a line that began before, or the end of that one alone
+                while (rest := raw.readline(LONGEST)) and not rest.endswith(b"\n"):
+                    pass  # the rest of a line that began before, or the end of that one alone
             while (packed or raw.tell() < piece.end) and (line := file.readline(LONGEST + 1)):
                 place = Line(piece, place.number + 1)
                 if len(line) > LONGEST:

@@ -1,7 +1,9 @@
 """What all verbs share: three flags, the names that folders can have, and what a verb hands back."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -25,6 +27,17 @@ class Common:
 def colour_on(stream: TextIO) -> bool:
     """Whether colours are welcome there."""
     return stream.isatty() and "NO_COLOR" not in os.environ
+
+
+def expanded(patterns: Sequence[str], endings: Sequence[str] = ()) -> list[Path]:
+    """Files that are named, wildcards too; of a folder, those with such endings (the folder itself where there are none)."""
+    found = []
+    for pattern in patterns:
+        paths = [Path(pattern)] if Path(pattern).exists() else [Path(path) for path in sorted(glob(pattern))]
+        for path in paths or [Path(pattern)]:
+            inside = sorted(file for end in endings for file in path.glob(f"*{end}")) if path.is_dir() else []
+            found += inside or [path]
+    return found
 
 
 def check_name(name: str, flag: str, without: str = "") -> None:

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import dataclass, field
-from glob import glob
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from wikigpt.errors import ConfigError, DataError
-from wikigpt.verbs.common import Common, Outcome, Settings, colour_on
+from wikigpt.verbs.common import Common, Outcome, Settings, colour_on, expanded
+from wikigpt.verbs.prepare import DUMPS
 
 COLOURS = (24, 54, 22, 94, 52)  # backgrounds that any text can be read on, of the 256 that terminals know
 
@@ -36,11 +36,15 @@ class DataExtract:
         from wikigpt.data.prepare import default_workers
         from wikigpt.data.sources import dump
 
-        paths = [Path(path) for pattern in self.dump for path in sorted(glob(pattern)) or [pattern]]
+        paths = expanded(self.dump, DUMPS)
         if self.out.is_dir():
             raise ConfigError(f"{self.out} is a folder.", "Name a file with --out.")
+        if self.out.exists() and any(path.exists() and path.samefile(self.out) for path in paths):
+            raise ConfigError(f"{self.out} is the dump itself.", "Name another file with --out.")
+        workers = default_workers() if self.workers is None else self.workers
+        if workers < 1:
+            raise ConfigError(f"workers is {workers}.", "Give 1 or more.")
         source = dump(paths, self.wiki or "")
-        workers = default_workers() if self.workers is None else max(1, self.workers)
         standard = str(self.out) == "-"
         if standard and self.common.json:
             raise ConfigError("--json and --out - both want the standard output.", "Leave out one of them.")

@@ -1,7 +1,6 @@
 """`wikigpt prepare`"""
 
 from dataclasses import dataclass, field, replace
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from wikigpt.config import ModelConfig, from_preset
 from wikigpt.errors import ConfigError, HubError
-from wikigpt.verbs.common import Common, Outcome, Settings, check_name
+from wikigpt.verbs.common import Common, Outcome, Settings, check_name, expanded
 
 if TYPE_CHECKING:
     from wikigpt.data.download import Need
@@ -82,6 +81,8 @@ class Prepare:
         if self.max_articles is not None and self.max_articles < 1:
             raise ConfigError(f"max_articles is {self.max_articles}.", "Give 1 or more, or leave it out for all.")
         named = [wiki for wiki in (self.wiki or "").split(",") if wiki.strip()]
+        if self.wiki is not None and not named:
+            raise ConfigError("--wiki names no Wikipedia.", "Give a language code, such as pt.")
         wikis: list[str | None] = [*named] or [None]
         if len(wikis) == 1:
             return Outcome(self._prepare(wikis[0], settings, workers))
@@ -101,7 +102,7 @@ class Prepare:
         try:
             source = one.make_source(settings, workers)
         except HubError as error:
-            if self.source or self.wiki:
+            if self.source or self.wiki or self.date != "latest" or self.dataset != Prepare.dataset:
                 raise
             logger.warning(f"{error.problem} Taking the bundled sample.")
             one = replace(one, source="sample")
@@ -130,7 +131,7 @@ class Prepare:
         if self.path and self.source in ("sample", "hf"):
             raise ConfigError("--path is for --source files and --source dump.", "Leave out one of them.")
         if self.path and not self.source:
-            return "dump" if any(path.endswith(DUMPS) for path in self.path) else "files"
+            return "dump" if any(path.name.endswith(DUMPS) for path in expanded(self.path, DUMPS)) else "files"
         if self.source == "files" and not self.path:
             raise ConfigError("--source files needs files.", "Name them with --path FILE_OR_FOLDER.")
         return self.source or ("dump" if self.wiki else "hf")
@@ -140,7 +141,7 @@ class Prepare:
         from wikigpt.data import sources
 
         kind = self.kind()
-        paths = [Path(path) for pattern in self.path for path in sorted(glob(pattern)) or [pattern]]
+        paths = expanded(self.path, DUMPS if kind == "dump" else ())
         if kind == "dump" and paths:
             if other := [path for path in paths if not path.name.endswith(DUMPS)]:
                 raise ConfigError(
