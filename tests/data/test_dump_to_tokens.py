@@ -211,7 +211,7 @@ def test_what_was_read_is_kept_when_only_the_tokens_change(tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparing, "_encode", stops)
+        patch.setattr(preparing, "encode", stops)
         with pytest.raises(KeyboardInterrupt):
             prepare(dump([DUMP], ""), SETTINGS, tmp_path / "en", workers=1)
     stamp = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".en.partial" / "work").glob("*.jsonl")}

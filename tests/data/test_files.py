@@ -16,11 +16,9 @@ from helpers import wikigpt
 from wikigpt.data import sources
 from wikigpt.data.article import Article, document, split_key
 from wikigpt.data.filters import HashSet
-from wikigpt.data.prepare import _encoded_in_order
 from wikigpt.data.shards import DataFolder
 from wikigpt.data.sources import Fields, files
 from wikigpt.errors import DataError
-from wikigpt.tokenizer import train_bpe
 
 RECORDS = [
     {"id": n, "title": f"Title {n}", "url": f"https://x/{n}", "text": f"Text number {n}, first line.\nAnd a second: é."}
@@ -252,20 +250,6 @@ def test_reading_holds_one_article_at_a_time(tmp_path, name):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 6000 and peak < 1_000_000  # of 14 MB
-
-
-def test_encoding_holds_two_chunks_per_worker_at_the_most():
-    taken = 0
-
-    def chunks():
-        nonlocal taken
-        for number in range(50):
-            taken += 1
-            yield [("train", Article("", "", "", "", f"A text that is number {number}."))]
-
-    tokenizer = train_bpe(["A text that is number 1."], 260)
-    for given, _ in enumerate(_encoded_in_order(chunks(), tokenizer, workers=3)):
-        assert taken - given <= 2 * 3
 
 
 @pytest.mark.slow

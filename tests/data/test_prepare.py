@@ -11,6 +11,7 @@ import pytest
 
 from wikigpt import tokenizer as tokenizers
 from wikigpt.config import MODEL_CONFIGS, ModelConfig
+from wikigpt.data import encode as encoding
 from wikigpt.data import prepare as preparing
 from wikigpt.data import segments
 from wikigpt.data.article import Article, Piece, document, split_key, split_of
@@ -83,11 +84,15 @@ def test_twice_and_with_one_or_four_workers_the_bytes_are_the_same(tmp_path, dat
     assert contents(data.path) == contents(again.path) == contents(once_more.path)
 
 
-def test_small_chunks_change_nothing(tmp_path, monkeypatch):
+def test_segments_and_processes_change_nothing(tmp_path, monkeypatch):
     source = source_of(tmp_path, articles(), files=3)
     whole = prepare(source, SETTINGS, tmp_path / "a", workers=2)
-    monkeypatch.setattr(preparing, "CHUNK", 100)
-    small = prepare(source, SETTINGS, tmp_path / "b", workers=3)
+    monkeypatch.setattr(segments, "SEGMENT", 2000)
+    monkeypatch.setattr(encoding, "SMALL", 0)
+    monkeypatch.setattr(encoding, "ROWS", 7)
+    small = prepare(source, SETTINGS, tmp_path / "b", workers=2)
+    rows = [pq.read_table(data.path / "articles.parquet") for data in (whole, small)]
+    assert rows[0].equals(rows[1]) and rows[0].num_rows == 300
     assert shards(small) == shards(whole) and len(shards(whole)) == 3 * 3 * 2
 
 
@@ -191,8 +196,8 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path, monkeypat
             chunks.append(number)
             yield chunk
 
-    encode = preparing._encoded_in_order
-    monkeypatch.setattr(preparing, "_encoded_in_order", stops_encoding)
+    encode = encoding._encoded
+    monkeypatch.setattr(encoding, "_encoded", stops_encoding)
     folder = tmp_path / "d"
     interrupted = replace(source, read=stops_reading)
     for _ in range(2):  # once while reading, once while encoding

@@ -4,15 +4,15 @@ dump ──> pieces ──> {"id", "revision", "title", "url", "text"}
 """
 
 import json
-import multiprocessing
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict
 from typing import BinaryIO
 
 from wikigpt.data.article import Dropped, Piece
-from wikigpt.data.segments import SMALL, start_worker, stop_workers
+from wikigpt.data.processes import processes
+from wikigpt.data.segments import SMALL
 from wikigpt.data.sources import Source
 
 Lines = tuple[bytes, Counter[str]]
@@ -34,23 +34,15 @@ def _in_order(source: Source, pieces: list[Piece], workers: int) -> Iterator[tup
     if workers == 1 or len(pieces) == 1 or sum(piece.bytes for piece in pieces) < SMALL:
         yield from ((piece, _lines(source, piece)) for piece in pieces)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(pieces)), context, start_worker) as pool:
+    with processes(min(workers, len(pieces))) as pool:
         waiting: deque[tuple[Piece, Future[Lines]]] = deque()
-        try:
-            for piece in pieces:
-                waiting.append((piece, pool.submit(_lines, source, piece)))
-                if len(waiting) >= 2 * workers:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
+        for piece in pieces:
+            waiting.append((piece, pool.submit(_lines, source, piece)))
+            if len(waiting) >= 2 * workers:
                 done, future = waiting.popleft()
                 yield done, future.result()
-        except KeyboardInterrupt:
-            stop_workers(pool)
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        for done, future in waiting:
+            yield done, future.result()
 
 
 def _lines(source: Source, piece: Piece) -> Lines:

@@ -13,17 +13,13 @@ import json
 import os
 import shutil
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from loguru import logger
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -31,17 +27,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from wikigpt import tokenizer as tokenizers
 from wikigpt.config import ModelConfig, remove_folder, write_json
 from wikigpt.data.article import SALT, SPLITS, Article, document
+from wikigpt.data.encode import encode, write_articles
 from wikigpt.data.filters import read_titles
 from wikigpt.data.segments import EXAMPLES, Rules, Segment, read_all
-from wikigpt.data.shards import MANIFEST, DataFolder, ShardWriter, file_hash, token_dtype, write_manifest
+from wikigpt.data.shards import MANIFEST, DataFolder, file_hash, token_dtype, write_manifest
 from wikigpt.data.sources import Source, printable
 from wikigpt.errors import DataError
 from wikigpt.runs import locked
 from wikigpt.tokenizer import Tokenizer, gpt2, train_bpe
 
 BPE_SAMPLE = 200 * 2**20  # bytes of text that a BPE is trained on at the most
-CHUNK = 2**20  # characters of text handed to a worker at once
-ROWS = 20_000  # of the article index that are written at once
 WORK = "work"  # inside a folder that is not finished
 
 
@@ -146,9 +141,10 @@ def _make(source: Source, settings: PrepareSettings, partial: Path, workers: int
             raise DataError(problem, "Give it more articles, or a larger --held_out.")
         if not (partial / "tokenizer" / tokenizers.TOKENIZER).exists():
             _tokenizer(settings, segments, counts).save(partial / "tokenizer")
-        tokenizer = tokenizers.load(partial / "tokenizer")
-        tokens = _encode(segments, partial, tokenizer, workers, progress)
-    _write_articles(segments, partial)
+        task = progress.add_task("encoding", total=sum(counts[f"{split} bytes"] for split in SPLITS), articles="")
+        tokens = encode(segments, partial, work, workers, lambda more: progress.advance(task, more))
+    write_articles(segments, partial, work)
+    tokenizer = tokenizers.load(partial / "tokenizer")
     splits = {
         s: {"articles": counts[f"{s} articles"], "tokens": tokens[s], "bytes": counts[f"{s} bytes"]} for s in SPLITS
     }
@@ -230,118 +226,9 @@ def _training_texts(segments: list[Segment], counts: Counter[str]) -> Iterator[s
     share = BPE_SAMPLE / max(1, counts["train bytes"])
     draw = np.random.Generator(np.random.PCG64(0))
     for segment in segments:
-        for split, article in segment:
+        for split, line in segment.lines():
             if split == "train" and (share >= 1 or draw.random() < share):
-                yield document(article)
-
-
-def _encode(segments: list[Segment], out: Path, tokenizer: Tokenizer, workers: int, progress: Progress) -> Counter[str]:
-    """Encodes every kept article into the shards of its part and split, in the order of the source; counts the tokens."""
-    dtype = token_dtype(tokenizer.vocab_size)
-    bytes_of = [sum(n for key, n in segment.counts().items() if key.endswith("bytes")) for segment in segments]
-    task = progress.add_task("encoding", total=sum(bytes_of), articles="")
-    # How many segments are done, and how many documents the shards of the last one's part have then.
-    mark = out / WORK / "encoded.json"
-    done = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
-    tokens: Counter[str] = Counter()
-    number = 0
-    for file, part in groupby(segments, key=lambda segment: segment.file):
-        documents = done.get("documents", {}) if done.get("file") == file else {}
-        shards: dict[str, ShardWriter] = {}
-        for segment in part:
-            number += 1
-            if number > done.get("segments", 0):
-                shards = shards or {s: ShardWriter(out, s, file, dtype, documents.get(s, 0)) for s in SPLITS}
-                for chunk, encoded in _encoded_in_order(_chunks(segment), tokenizer, workers):
-                    for (split, _), ids in zip(chunk, encoded, strict=True):
-                        shards[split].append(ids)
-                    progress.advance(task, sum(len(document(article).encode()) for _, article in chunk))
-                for shard in shards.values():
-                    shard.flush()
-                documents = {split: shard.documents for split, shard in shards.items()}
-                write_json(mark, {"segments": number, "file": file, "documents": documents})
-            else:
-                progress.advance(task, bytes_of[number - 1])
-        for shard in shards.values():
-            shard.close()
-        for split in SPLITS:
-            tokens[split] += (out / f"{split}_{file:05d}.bin").stat().st_size // dtype.itemsize
-    return tokens
-
-
-def _write_articles(segments: list[Segment], out: Path) -> None:
-    """The article index: where each comes from, and where its tokens lie by the shards' indexes."""
-    partial = out / WORK / "articles.parquet"
-    with pq.ParquetWriter(partial, ARTICLES) as table:
-        ends: dict[str, np.ndarray] = {}
-        places: Counter[str] = Counter()
-        rows: list[dict[str, Any]] = []
-        file = 0
-        for segment in segments:
-            if segment.file != file:
-                file = segment.file
-                ends.clear()
-            for split, article in segment:
-                shard = f"{split}_{segment.file:05d}.bin"
-                if shard not in ends:
-                    ends[shard] = np.concatenate([[0], np.fromfile(out / f"{shard}.index", "<u8")]).astype(np.int64)
-                place = places[shard]
-                places[shard] += 1
-                start, end = int(ends[shard][place]), int(ends[shard][place + 1])
-                rows.append(_row(article, split, shard, start, end - start))
-                if len(rows) == ROWS:  # not as many as a segment has, whose size is no matter of the result
-                    table.write_table(pa.Table.from_pylist(rows, ARTICLES))
-                    rows.clear()
-        table.write_table(pa.Table.from_pylist(rows, ARTICLES))
-    partial.replace(out / "articles.parquet")
-
-
-ARTICLES = pa.schema(
-    [(name, pa.string()) for name in ("id", "revision", "title", "url", "split", "shard")]
-    + [("offset", pa.int64()), ("length", pa.int64())]
-)
-
-
-def _row(article: Article, split: str, shard: str, offset: int, length: int) -> dict[str, Any]:
-    named = {name: getattr(article, name) for name in ("id", "revision", "title", "url")}
-    return named | {"split": split, "shard": shard, "offset": offset, "length": length}
-
-
-Chunk = list[tuple[str, Article]]
-
-
-def _chunks(segment: Segment) -> Iterator[Chunk]:
-    chunk: Chunk = []
-    size = 0
-    for split, article in segment:
-        chunk.append((split, article))
-        size += len(article.text)
-        if size >= CHUNK:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _encoded_in_order(
-    chunks: Iterator[Chunk], tokenizer: Tokenizer, workers: int
-) -> Iterator[tuple[Chunk, list[np.ndarray]]]:
-    """Encodes chunks on several threads (tiktoken lets go of Python's lock) and hands them back in order, with at most
-    two chunks per worker in memory."""
-
-    def encode(chunk: Chunk) -> list[np.ndarray]:
-        return [np.append(tokenizer.encode(document(article)), tokenizer.end_of_text) for _, article in chunk]
-
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[Chunk, Future[list[np.ndarray]]]] = deque()
-        for chunk in chunks:
-            waiting.append((chunk, pool.submit(encode, chunk)))
-            if len(waiting) >= 2 * workers:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, future.result()
+                yield document(Article(**json.loads(line)))
 
 
 def default_workers() -> int:

@@ -9,15 +9,10 @@ looks at 48 bytes of each article. So the result is the same, however many proce
 """
 
 import json
-import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -39,8 +34,8 @@ from wikigpt.data.article import (
     split_of,
 )
 from wikigpt.data.filters import Duplicates, keys, reason_to_drop
+from wikigpt.data.processes import processes
 from wikigpt.data.sources import Source
-from wikigpt.errors import DataError
 
 SEGMENT = 32 * 2**20  # characters of clean text between done-markers
 PART = 32 * 2**20  # bytes of input files that share a set of shards, where several are so small
@@ -73,10 +68,14 @@ class Segment:
     splits: np.ndarray = field(default_factory=lambda: np.zeros(0, "u1"), compare=False)  # set by select()
 
     def __iter__(self) -> Iterator[tuple[str, Article]]:
+        return ((split, Article(**json.loads(line))) for split, line in self.lines())
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The split and the JSON of each article that is kept."""
         with open(self.path, encoding="utf-8") as file:
             for line, split in zip(file, self.splits, strict=True):
                 if split != LEFT_OUT:
-                    yield SPLITS[split], Article(**json.loads(line))
+                    yield SPLITS[split], line
 
     @property
     def rows(self) -> np.ndarray:
@@ -185,44 +184,14 @@ def _read(source: Source, rules: Rules, work: Path, todo: list[Task], workers: i
 
 
 def _share_out(source: Source, rules: Rules, work: Path, waiting: deque[Task], workers: int, watch: Watch) -> None:
-    # Not forked: a fork copies whatever locks the threads of this process hold at that moment.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(waiting)), context, start_worker) as pool:
+    with processes(min(workers, len(waiting))) as pool:
         busy: dict[Future[int], Task] = {}
-        try:
-            while waiting or busy:
-                while waiting and len(busy) < 2 * workers:
-                    task = waiting.popleft()
-                    busy[pool.submit(_write_task_elsewhere, source, rules, work, task)] = task
-                for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                    watch(busy.pop(future).bytes, future.result())
-        except BrokenProcessPool as error:
-            problem = "A process that was reading was killed, perhaps for want of memory."
-            raise DataError(problem, "The same command goes on; give it fewer --workers.") from error
-        except KeyboardInterrupt:
-            stop_workers(pool)  # a segment that is not finished is written again
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def stop_workers(pool: ProcessPoolExecutor) -> None:
-    """Ends them at once, whatever they are at."""
-    for process in list((pool._processes or {}).values()):
-        process.terminate()
-
-
-def start_worker() -> None:
-    """Ctrl-C is the business of the process that started us; when that one dies, so do we."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        while parent is not None and parent.is_alive():
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+        while waiting or busy:
+            while waiting and len(busy) < 2 * workers:
+                task = waiting.popleft()
+                busy[pool.submit(_write_task_elsewhere, source, rules, work, task)] = task
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                watch(busy.pop(future).bytes, future.result())
 
 
 def _write_task_elsewhere(source: Source, rules: Rules, work: Path, task: Task) -> int:

@@ -13,6 +13,7 @@ One set of shards per input file (small files share one) and split. Concatenated
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cached_property
@@ -64,6 +65,16 @@ class ShardWriter:
         tokens.write(ids.astype(self.dtype).tobytes())
         index.write(np.asarray([self.tokens], "<u8").tobytes())
         return start
+
+    def extend(self, path: Path, lengths: np.ndarray) -> None:
+        """Takes in documents of so many tokens each, whose ids stand in a file one behind the other."""
+        tokens, index = self._files
+        with open(path, "rb") as ids:
+            shutil.copyfileobj(ids, tokens, 2**20)
+        ends = self.tokens + np.cumsum(lengths)
+        index.write(ends.astype("<u8").tobytes())
+        self.tokens = int(ends[-1]) if len(ends) else self.tokens
+        self.documents += len(ends)
 
     def flush(self) -> None:
         """Returns when all that was appended is on the disk."""
