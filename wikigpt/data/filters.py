@@ -15,7 +15,7 @@ from wikigpt.errors import DataError
 
 SHORTEST = 30  # characters, not words: Chinese, Japanese and Thai do not set words apart
 REFERS = re.compile(r"[^\n]{1,200}\b(?:refers? to|stand for|mean):\s*\n")  # where the dump's templates are not there
-BLANK = re.compile(r"\s{10000}")  # no text, and more than the patterns of tokenizers can take
+BLANK = 10_000  # white space in a row: no text, and more than the patterns of tokenizers can take
 
 
 def reason_to_drop(article: Article, wikipedia: bool, held_out: frozenset[str]) -> str | None:
@@ -24,7 +24,7 @@ def reason_to_drop(article: Article, wikipedia: bool, held_out: frozenset[str]) 
         return "held out"
     if len(article.text) < SHORTEST:
         return "short"
-    if BLANK.search(article.text):
+    if is_blank(article.text):
         return "white space"
     if (
         wikipedia
@@ -35,6 +35,12 @@ def reason_to_drop(article: Article, wikipedia: bool, held_out: frozenset[str]) 
     ):
         return "disambiguation"
     return None
+
+
+def is_blank(text: str) -> bool:
+    """Whether BLANK characters in a row are white space, or nearly so many: any such run fills a block of half the size."""
+    half = BLANK // 2
+    return any(text[start : start + half].isspace() for start in range(0, len(text) - half + 1, half))
 
 
 def plain_title(title: str) -> str:
