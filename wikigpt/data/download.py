@@ -279,7 +279,7 @@ def _check(file: RemoteFile, partial: Path) -> None:
 
 # Bytes for each compressed byte of a dump of articles, measured on the excerpt that gensim carries (benchmarks/prepare.py):
 # clean text while it is prepared, and tokens, which are kept. And the compressed bytes that one core prepares in a second.
-TEXT, TOKENS, RATE = 1.8, 0.9, 0.9e6
+TEXT, TOKENS, RATE = 1.8, 0.9, 0.8e6
 DOWNLOAD = 15e6  # bytes a second, which is what three connections are given
 
 

@@ -238,7 +238,7 @@ def default_workers() -> int:
 
 def default_tokenizer(wiki: str, source: str) -> str:
     """GPT-2's vocabulary for English, an own one otherwise and for the small sample, whose small models need it."""
-    return "gpt2" if wiki == "en" and source != "sample" else "bpe"
+    return "gpt2" if wiki in ("en", "simple") and source != "sample" else "bpe"
 
 
 def default_held_out(source: str) -> float:

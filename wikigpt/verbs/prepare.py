@@ -59,7 +59,7 @@ class Prepare:
     """licence of your files, for the manifest and the report"""
     tokenizer: str | None = None
     """gpt2: its 50,257 tokens; bpe: train one on this text; or the path of a byte-level BPE's tokenizer.json. Unless
-    given, gpt2 for --wiki en, and bpe otherwise and for the sample"""
+    given, gpt2 for English, and bpe otherwise and for the sample"""
     vocab_size: int | None = None
     """size of a bpe; 8,192, or what suits --model_config"""
     model_config: str | None = None
