@@ -115,6 +115,7 @@ def write(path: Path, content: bytes) -> Path:
         (xml(3).replace(b"T 1 &amp; x", b"T 1 &bomb; x"), "'T 1 &bomb; x' is no XML"),
         (xml(3).replace(b"</mediawiki>", b"<page><title>x</title>"), "ends inside a page"),
         (xml(2).replace(b"<ns>0</ns>", b"<ns>0</n>"), "is no XML"),
+        (xml(2).replace(b"</mediawiki>\n", b""), "does not end with </mediawiki>"),
     ],
 )
 def test_what_is_no_dump_is_refused(tmp_path, content, says):

@@ -260,6 +260,7 @@ def test_a_folder_that_is_no_data_is_left_alone(tmp_path):
 
 def test_defaults_follow_the_language_and_the_model():
     assert default_tokenizer("en", "sample") == "bpe"
+    assert [preparing.default_vocab_size(source) for source in ("sample", "dump")] == [2048, 8192]
     assert [default_tokenizer(wiki, "hf") for wiki in ("en", "simple", "hi")] == ["gpt2", "gpt2", "bpe"]
     assert bpe_vocab_size(ModelConfig(**MODEL_CONFIGS["tiny"])) == 8192
     assert bpe_vocab_size(ModelConfig(**MODEL_CONFIGS["gpt2_original"])) == 32768

@@ -110,7 +110,8 @@ def pages(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[
             data, skipping = b"", True
     if _open_page(data) or skipping:
         raise _damaged(path, path.stat().st_size, "ends inside a page")
-    if last and not last.rstrip().endswith(b"</mediawiki>"):
+    seen = last.rstrip()  # of a last piece of a few bytes, less than the mark
+    if not seen.endswith(b"</mediawiki>") and not b"</mediawiki>".endswith(seen):
         raise _damaged(path, path.stat().st_size, "does not end with </mediawiki>; it was cut short")
 
 

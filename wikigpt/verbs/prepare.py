@@ -61,7 +61,7 @@ class Prepare:
     """gpt2: its 50,257 tokens; bpe: train one on this text; or the path of a byte-level BPE's tokenizer.json. Unless
     given, gpt2 for English, and bpe otherwise and for the sample"""
     vocab_size: int | None = None
-    """size of a bpe; 8,192, or what suits --model_config"""
+    """size of a bpe; 8,192, of the sample 2,048, or what suits --model_config"""
     model_config: str | None = None
     """the model that this data is for: a bpe has 8,192 tokens below 30 million parameters, 32,768 above"""
     held_out: float | None = None
@@ -197,13 +197,15 @@ class Prepare:
 
     def make_settings(self, settings: Settings, wiki: str, kind: str) -> "PrepareSettings":
         """The settings that the flags and the kind of source give."""
+        from wikigpt.data import prepare as preparing
         from wikigpt.data.filters import read_titles
-        from wikigpt.data.prepare import PrepareSettings, bpe_vocab_size, default_held_out, default_tokenizer
 
-        tokenizer = self.tokenizer or default_tokenizer(wiki, kind)
-        vocab_size = self.vocab_size or 8192
+        tokenizer = self.tokenizer or preparing.default_tokenizer(wiki, kind)
+        vocab_size = self.vocab_size or preparing.default_vocab_size(kind)
         if self.model_config is not None and self.vocab_size is None:
-            vocab_size = bpe_vocab_size(from_preset(ModelConfig, settings.MODEL_CONFIGS, self.model_config, {}))
+            vocab_size = preparing.bpe_vocab_size(
+                from_preset(ModelConfig, settings.MODEL_CONFIGS, self.model_config, {})
+            )
         if tokenizer != "bpe":
             if self.vocab_size is not None and (tokenizer, self.vocab_size) != ("gpt2", 50257):
                 size = "50,257 tokens, no other number" if tokenizer == "gpt2" else "a size of its own"
@@ -212,12 +214,12 @@ class Prepare:
         if tokenizer not in ("gpt2", "bpe") and not Path(tokenizer).exists():
             problem = f"There is no tokenizer {tokenizer!r}."
             raise ConfigError(problem, "Take gpt2, bpe, or the path of a tokenizer.json.")
-        held_out = default_held_out(kind) if self.held_out is None else self.held_out
+        held_out = preparing.default_held_out(kind) if self.held_out is None else self.held_out
         if not 0 < held_out < 0.5:
             raise ConfigError(f"held_out is {held_out}.", "Give a share above 0 and below 0.5.")
         if self.hold_out:
             read_titles(self.hold_out)
-        return PrepareSettings(tokenizer, vocab_size, held_out, self.hold_out, self.max_articles)
+        return preparing.PrepareSettings(tokenizer, vocab_size, held_out, self.hold_out, self.max_articles)
 
 
 def code_of(wiki: str) -> str:
