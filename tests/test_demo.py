@@ -53,4 +53,4 @@ def test_the_demo_beats_the_bigram_by_a_twentieth_of_a_bit(tmp_path):
     assert sorted(margins)[1] >= 0.05, margins
 
 
-STEPS = 1400
+STEPS = 2000
