@@ -151,7 +151,7 @@ def _complete(jobs: dict[str, Any], folder: str) -> list[RemoteFile]:
             return [
                 RemoteFile(_safe(file), f"{folder}/{file}", int(about["size"]), {"sha1": about["sha1"]})
                 for file, about in sorted(job["files"].items())
-                if ".xml" in file and file.endswith(".bz2") and "index" not in file
+                if ".xml" in file and file.endswith(".bz2")
             ]
     return []
 

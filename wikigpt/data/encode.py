@@ -5,11 +5,10 @@ segment ──> ids of its documents, in work/ (a process each) ──> appended
 """
 
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 from wikigpt import tokenizer as tokenizers
 from wikigpt.config import write_json
 from wikigpt.data.article import SPLITS, document
-from wikigpt.data.processes import processes
+from wikigpt.data.processes import in_order
 from wikigpt.data.segments import Segment
 from wikigpt.data.shards import ShardWriter, token_dtype
 from wikigpt.tokenizer import Tokenizer
@@ -39,13 +38,14 @@ def encode(
 ) -> Counter[str]:
     """Encodes every kept article with the tokenizer in `out`; returns the tokens of each split. Goes on behind what is done.
     `watch` is told of bytes of text that were encoded."""
-    dtype = token_dtype(tokenizers.load(out / "tokenizer").vocab_size)
+    tokenizer = tokenizers.load(out / "tokenizer")
+    dtype = token_dtype(tokenizer.vocab_size)
     # How many segments are in the shards, and how many documents those of the last one's part have then.
     mark = work / "encoded.json"
     done = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
     tokens: Counter[str] = Counter()
     number = 0
-    encoded = _encoded(segments[done.get("segments", 0) :], out / "tokenizer", workers)
+    encoded = _encoded(segments[done.get("segments", 0) :], out / "tokenizer", tokenizer.sha256, workers)
     for file, part in groupby(segments, key=lambda segment: segment.file):
         documents = done.get("documents", {}) if done.get("file") == file else {}
         with ExitStack() as open_shards:
@@ -67,32 +67,26 @@ def encode(
     return tokens
 
 
-def _encoded(segments: Sequence[Segment], folder: Path, workers: int) -> Iterator[Segment]:
-    """The segments in order, each when its ids are there; at most two for each process are under way."""
-    todo = [segment for segment in segments if not _rows_of(segment).exists()]
-    if min(workers, len(todo)) <= 1 or sum(segment.path.stat().st_size for segment in todo) < SMALL:
-        for segment in segments:
-            encode_segment(segment, folder)
-            yield segment
-        return
-    with processes(min(workers, len(todo))) as pool:
-        waiting: deque[tuple[Segment, Future[None]]] = deque()
-        for segment in segments:
-            waiting.append((segment, pool.submit(encode_segment, segment, folder)))
-            if len(waiting) >= 2 * workers:
-                first, future = waiting.popleft()
-                future.result()
-                yield first
-        for first, future in waiting:
-            future.result()
-            yield first
+def _encoded(segments: Sequence[Segment], folder: Path, sha256: str, workers: int) -> Iterator[Segment]:
+    """The segments in order, each when its ids are there."""
+    if sum(segment.path.stat().st_size for segment in segments if not _rows_of(segment).exists()) < SMALL:
+        workers = 1
+    return (
+        segment for segment, _ in in_order(partial(encode_segment, folder=folder, sha256=sha256), segments, workers)
+    )
 
 
-def encode_segment(segment: Segment, folder: Path) -> None:
+def forget(work: Path) -> None:
+    """Removes what was encoded, but not what was read."""
+    for path in [*work.glob("*.parquet"), *work.glob("*.ids"), work / "encoded.json"]:
+        path.unlink(missing_ok=True)
+
+
+def encode_segment(segment: Segment, folder: Path, sha256: str) -> None:
     """Writes the ids of a segment's documents, those of each split into a file, and last of all a row for each article."""
     if _rows_of(segment).exists():
         return
-    tokenizer = _tokenizer(folder)
+    tokenizer = _tokenizer(folder, sha256)
     dtype = token_dtype(tokenizer.vocab_size)
     rows = []
     with ExitStack() as stack:
@@ -109,7 +103,8 @@ def encode_segment(segment: Segment, folder: Path) -> None:
 
 
 @cache
-def _tokenizer(folder: Path) -> Tokenizer:
+def _tokenizer(folder: Path, sha256: str) -> Tokenizer:
+    """Loaded once in a process; by its hash too, for another may come to lie in the same folder."""
     return tokenizers.load(folder)
 
 

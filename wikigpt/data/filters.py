@@ -26,13 +26,8 @@ def reason_to_drop(article: Article, wikipedia: bool, held_out: frozenset[str]) 
         return "short"
     if is_blank(article.text):
         return "white space"
-    if (
-        wikipedia
-        and (
-            (len(article.text) < 500 and article.text.endswith((":", "：")))  # "Mercury may refer to:", the lead alone
-            or REFERS.match(article.text[:300])
-        )
-    ):
+    lead_alone = len(article.text) < 500 and article.text.endswith((":", "："))  # "Mercury may refer to:"
+    if wikipedia and (lead_alone or REFERS.match(article.text[:300])):
         return "disambiguation"
     return None
 

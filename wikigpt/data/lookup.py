@@ -45,9 +45,7 @@ def _rows(data: DataFolder, filters: list[tuple[str, str, Any]]) -> list[dict[st
 def _at(data: DataFolder, split: str, position: int) -> Found:
     """The article that holds a token of a split, counted over all its shards."""
     size, left = np.dtype(data.manifest["dtype"]).itemsize, position
-    for name in sorted(
-        name for name in data.manifest["files"] if name.startswith(f"{split}_") and name.endswith(".bin")
-    ):
+    for name in data.shards(split):
         tokens = int(data.manifest["files"][name]["bytes"]) // size
         if left < tokens:
             ends = np.fromfile(data.path / f"{name}.index", "<u8")

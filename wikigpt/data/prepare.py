@@ -27,7 +27,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from wikigpt import tokenizer as tokenizers
 from wikigpt.config import ModelConfig, remove_folder, write_json
 from wikigpt.data.article import SALT, SPLITS, Article, document
-from wikigpt.data.encode import encode, write_articles
+from wikigpt.data.encode import encode, forget, write_articles
 from wikigpt.data.filters import read_titles
 from wikigpt.data.segments import EXAMPLES, Rules, Segment, read_all
 from wikigpt.data.shards import MANIFEST, DataFolder, file_hash, token_dtype, write_manifest
@@ -85,27 +85,27 @@ def prepare(source: Source, settings: PrepareSettings, folder: Path, workers: in
 def _partial(folder: Path, asked: dict[str, Any]) -> Path:
     """Where the folder is made: what an interrupted preparation of the same left, else an empty place."""
     partial = folder.with_name(f".{folder.name}.partial")
-    for mark in (partial / MANIFEST, partial / WORK / "asked.json"):  # whole but for its name, or not yet
-        if mark.exists() and _same(json.loads(mark.read_text(encoding="utf-8")), asked):
-            logger.info(f"continuing an interrupted preparation of {folder}")
-            return partial
     mark = partial / WORK / "asked.json"
-    if mark.exists() and _read_alike(json.loads(mark.read_text(encoding="utf-8")), asked):
-        logger.info(f"continuing with what was read for {folder}; the tokens are made anew")
-        for path in [path for path in partial.iterdir() if path.name != WORK] + [partial / WORK / "encoded.json"]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        write_json(mark, asked)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (partial / MANIFEST, mark) if path.exists()]
+    if any(_same(record, asked) for record in records):  # whole but for its name, or not yet
+        logger.info(f"continuing an interrupted preparation of {folder}")
         return partial
-    if mark.exists():
-        logger.warning(
-            f"removing what an interrupted preparation of {folder} from another source or with other flags left"
-        )
-    remove_folder(partial)
-    (partial / WORK).mkdir(parents=True)
-    write_json(partial / WORK / "asked.json", asked)
+    if mark.exists() and _read_alike(records[-1], asked):
+        logger.info(f"continuing with what was read for {folder}; the tokens are made anew")
+        forget(partial / WORK)
+        for path in partial.iterdir():
+            if path.is_file():
+                path.unlink()
+            elif path.name != WORK:
+                shutil.rmtree(path)
+    else:
+        if records:
+            logger.warning(
+                f"removing what an interrupted preparation of {folder} from elsewhere or with other flags left"
+            )
+        remove_folder(partial)
+        (partial / WORK).mkdir(parents=True)
+    write_json(mark, asked)
     return partial
 
 

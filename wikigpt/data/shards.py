@@ -171,11 +171,13 @@ class DataFolder:
         """SHA-256 of the manifest, which holds the SHA-256 of every file: it stands for all of the data."""
         return file_hash(self.path / MANIFEST)
 
+    def shards(self, split: str) -> list[str]:
+        """Names of a split's shards, in order."""
+        names = self.manifest["files"]
+        return sorted(name for name in names if name.startswith(f"{split}_") and name.endswith(".bin"))
+
     def stream(self, split: str) -> TokenStream:
-        names = sorted(
-            name for name in self.manifest["files"] if name.startswith(f"{split}_") and name.endswith(".bin")
-        )
-        return TokenStream([self.path / name for name in names], np.dtype(self.manifest["dtype"]))
+        return TokenStream([self.path / name for name in self.shards(split)], np.dtype(self.manifest["dtype"]))
 
     def verify(self) -> None:
         """Reads every file and compares its checksum. Raises DataError naming the first that differs."""

@@ -1,6 +1,6 @@
 """Where articles come from. A source names its input files, and how a piece of one of them is read.
 
-sample   leads in en, fr, es, carried by a package; in en, 106 full articles  ──┐
+sample   leads in en, fr, es, carried by a package; in en, 98 whole articles  ──┐
 files    .txt, .jsonl, .parquet of your own                                     ├──>  (bytes read so far, Article | Dropped)
 dump     MediaWiki's XML (pages.py)                                             │
 hf       parquet files of the Hugging Face Hub (hub.py)                         ──┘
@@ -68,7 +68,7 @@ EXCERPT = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p00
 
 def sample(wiki: str) -> Source:
     """The bundled sample: the first paragraphs of Wikipedia's most vital articles (10,033 in English, 9,955 in French,
-    6,239 in Spanish), and in English 106 whole articles from a real dump, which come first, so that each takes the place of
+    6,239 in Spanish), and in English 98 whole articles from a real dump, which come first, so that each takes the place of
     its lead. Raises DataError for another language or where a package is missing."""
     if wiki not in SAMPLE_FILES:
         raise DataError(f"The bundled sample has no {wiki!r}.", f"Take one of {', '.join(SAMPLE_FILES)}.")
@@ -82,7 +82,7 @@ def sample(wiki: str) -> Source:
         name="sample",
         wiki=wiki,
         origin=origin,
-        licence="CC BY-SA 4.0",
+        licence=LICENCE,
         attribution=f"Text: Wikipedia ({wiki}.wikipedia.org) and its contributors; changed: mostly leads, no mark-up.",
         cleaner=f"sample-leads/1, {CLEANER}",
         files=local_files([*excerpt, leads]),

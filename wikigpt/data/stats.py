@@ -51,10 +51,6 @@ def stats(data: DataFolder) -> Stats:
         median=int(np.median(all_lengths)),
         mean=float(all_lengths.mean()),
         longest=sorted(titles, key=lambda pair: -pair[1])[:5],
-        histogram=[
-            (edges[n], edges[n + 1], int(count))
-            for n, count in enumerate(counts)
-            if counts[: n + 1].any() and count >= 0
-        ],
+        histogram=[(edges[n], edges[n + 1], int(count)) for n, count in enumerate(counts) if counts[: n + 1].any()],
         dropped=data.manifest.get("dropped", {}),
     )
