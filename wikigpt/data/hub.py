@@ -10,12 +10,12 @@ from typing import Any
 
 from wikigpt.config import hub_token
 from wikigpt.data.article import Article, Found, InputFile, Piece
+from wikigpt.data.download import OFFLINE
 from wikigpt.data.sources import LICENCE, Source, parquet_records
 from wikigpt.errors import ConfigError, DataError, HubError, WikiGPTError
 
 DATASETS = ("wikimedia/wikipedia", "HuggingFaceFW/finewiki")
 DATE = "20231101"  # the newest that wikimedia/wikipedia has
-OFFLINE = "These work without it: --source sample, --source dump, and --path with text or a dump of your own."
 
 
 def hub(wiki: str, dataset: str, date: str) -> Source:
