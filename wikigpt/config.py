@@ -232,7 +232,11 @@ class RunConfig:
     keep_every: int | None = None  # steps between checkpoints that are kept for good
     init_from: str | None = None  # whose weights it began with, and the SHA-256 of these
     init_hash: str | None = None
-    source: list[dict[str, Any]] = field(default_factory=list)  # of each data folder: whose text, under which licence
+    source: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # of each data folder: whose text, and how it was prepared
+    hardware: str = ""  # what it runs on, in words
+    wikigpt_commit: str = ""  # of the clone that it was trained with; "" where that is not known
 
     @property
     def tokens_per_step(self) -> int:

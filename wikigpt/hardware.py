@@ -8,7 +8,9 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -61,7 +63,7 @@ def detect(device: str, dtype: str | None = None, threads: int | None = None) ->
         raise ConfigError(f"threads is {threads}.", "Give 1 or more.")
     threads = threads or physical_cores()
     torch.set_num_threads(threads)
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
     if dtype is not None:
         best, reason, speed = dtype, "as asked", 0.0
     else:
@@ -70,6 +72,15 @@ def detect(device: str, dtype: str | None = None, threads: int | None = None) ->
     if not peak:
         peak, source = speed or _matmul_speeds(device, DTYPES[best])[0], "measured"
     return Machine(device, name, best, reason, threads, device_memory(device), peak, source)
+
+
+def _cpu_name() -> str:
+    """As the kernel has it on Linux, where Python knows only the architecture."""
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"^model name\s*: (.+)$", text, re.MULTILINE):
+            return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def _cuda_precision() -> tuple[str, str, float]:

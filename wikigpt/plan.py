@@ -4,7 +4,9 @@ flags and presets ──> settle() ──> RunConfig (run.json)
 """
 
 import math
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -157,7 +159,23 @@ def settle(
         init_from=request.init_from or (old.init_from if old is not None else None),
         init_hash=request.init_hash or (old.init_hash if old is not None else None),
         source=[folder.source for folder, _ in data.parts],
+        hardware=machine.name,
+        wikigpt_commit=own_commit(),
     )
+
+
+def own_commit() -> str:
+    """The commit of the clone that this package lies in, "+" where files differ from it; "" where it lies in none."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return ""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "HEAD")
+    return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 TIMING_SECONDS = 5.0  # of steps, from which --hours follows
@@ -280,10 +298,12 @@ class Trial:
 def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None:
     """Raises RunError where a run, now at `step`, cannot go on with other settings, naming each. Learning rate and length
     may change as long as that still changes something; another device, precision or version is said."""
-    said = {"learning_rate", "total_steps", "data", "device", "dtype", "threads", "torch_version", "wikigpt_version"}
+    said = {"learning_rate", "total_steps", "data", "device", "hardware", "dtype", "threads"}
+    said |= {"torch_version", "wikigpt_version", "wikigpt_commit"}
     unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
     unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
-    known = replace(old, tokenizer_hash=old.tokenizer_hash or new.tokenizer_hash)  # not recorded before version 0.2
+    later = ("tokenizer_hash", "hardware", "wikigpt_commit")  # recorded by now, not from the beginning
+    known = replace(old, **{name: getattr(old, name) or getattr(new, name) for name in later})
     changed = differences(known, new)
     if blocking := [change for change in changed if change.split(":")[0] not in said | unsaid]:
         problem = f"The run {run} was started with other settings ({'; '.join(blocking)})."

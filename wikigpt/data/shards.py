@@ -26,6 +26,7 @@ from wikigpt.config import write_json
 from wikigpt.errors import DataError
 
 MANIFEST = "manifest.json"
+MOST_FILES = 100  # input files that a run remembers by name; the manifest has all
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -143,15 +144,21 @@ class DataFolder:
 
     @property
     def source(self) -> dict[str, Any]:
-        """Whose text this is, for what is made of it."""
-        kept = {key: self.manifest["source"].get(key, "") for key in ("origin", "licence", "attribution")}
-        counts = self.manifest["splits"]["train"]
+        """Whose text this is and how it was prepared, for what is made of it."""
+        source, counts = self.manifest["source"], self.manifest["splits"]["train"]
+        kept = {key: source.get(key, "") for key in ("origin", "licence", "attribution", "cleaner")}
         return {
             "name": self.name,
             "wiki": self.wiki,
             **kept,
             "articles": counts["articles"],
             "tokens": counts["tokens"],
+            "kind": source.get("name", ""),
+            "files": source.get("files", [])[:MOST_FILES],
+            "settings": self.manifest.get("settings", {}),
+            "dropped": self.manifest.get("dropped", {}),
+            "tokenizer": self.manifest["tokenizer"]["name"],
+            "manifest_sha256": self.hash,
         }
 
     @property
