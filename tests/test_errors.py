@@ -42,7 +42,7 @@ def said(capsys):
         ("train --like x", "--like needs a name for the new run. Give it with --run NAME."),
         ("train --run x --like nothing", "There is no run in models/nothing. List the runs with: wikigpt runs"),
         ("export --run nothing", "There is no run in models/nothing."),
-        ("export --private", "--private goes with --push."),
+        ("export --public", "--public goes with --push or --space."),
         ("export", "models/ has no runs yet, or make one with: wikigpt train"),
         ("runs --config nowhere.py", "nowhere.py cannot be read (No such file or directory)."),
     ],

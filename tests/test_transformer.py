@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from wikigpt import transformer
 from wikigpt.config import MODEL_CONFIGS, ModelConfig
-from wikigpt.export.huggingface import from_gpt2, gpt2_config, to_gpt2
+from wikigpt.export.gpt2_names import from_gpt2, to_gpt2
+from wikigpt.export.huggingface import gpt2_config
 from wikigpt.transformer import GPTModel, KVCache
 
 

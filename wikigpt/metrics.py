@@ -81,15 +81,16 @@ def last_score(rows: Rows) -> dict[str, Any] | None:
     return scores[-1] if scores else None
 
 
-def plot_loss(run: Path, title: str) -> Path:
-    """Draws loss.png: training and validation loss, bits per byte beside the bigram's, and the learning rate."""
+def plot_loss(run: Path, title: str, path: Path | None = None) -> Path:
+    """Draws loss.png (or another file): training and validation loss, bits per byte beside the bigram's, and the learning
+    rate."""
     pyplot = _pyplot()
     figure, (loss, bits) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     figure.suptitle(title, parse_math=False)
     rows = read_all(run)
     draw_loss(loss, rows)
     draw_bits(bits, rows)
-    path = run / "loss.png"
+    path = path or run / "loss.png"
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return path

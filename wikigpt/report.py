@@ -91,21 +91,29 @@ def _curves(rows: Rows) -> str:
     return f'<h2>Curves</h2><div class="plots">{"".join(plots)}</div><p class="note">{note}</p>'
 
 
-def _samples(path: Path) -> str:
-    """What the model wrote for the same titles, from step 0 to the end."""
+def read_samples(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What samples.md holds: for each step ("Step 1,024") titles and what was written for them; nothing without a file."""
     if not path.exists():
-        return ""
-    parts = ["<h2>What it wrote</h2>"]
+        return []
+    found = []
     for section in re.split(r"(?m)^## ", path.read_text(encoding="utf-8", errors="replace"))[1:]:
         step, _, body = section.partition("\n")
-        parts.append(f'<h3>{escape(step.strip())}</h3><div class="samples">')
+        samples = []
         for sample in re.split(r"(?m)^\*\*(?=.*\*\*$)", body)[1:]:
             title, _, text = sample.partition("\n")
             lines = "\n".join(line.removeprefix("> ") for line in text.strip().splitlines())
-            title = title.removesuffix("**").strip()
-            parts.append(f"<div><strong>{escape(title)}</strong><p>{escape(lines)}</p></div>")
-        parts.append("</div>")
-    return "".join(parts)
+            samples.append((title.removesuffix("**").strip(), lines))
+        found.append((step.strip(), samples))
+    return found
+
+
+def _samples(path: Path) -> str:
+    """What the model wrote for the same titles, from step 0 to the end."""
+    parts = []
+    for step, samples in read_samples(path):
+        shown = "".join(f"<div><strong>{escape(t)}</strong><p>{escape(text)}</p></div>" for t, text in samples)
+        parts.append(f'<h3>{escape(step)}</h3><div class="samples">{shown}</div>')
+    return f"<h2>What it wrote</h2>{''.join(parts)}" if parts else ""
 
 
 def _data(config: RunConfig) -> str:

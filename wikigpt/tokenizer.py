@@ -54,7 +54,8 @@ class Tokenizer:
         self.name, self.ranks, self.pattern, self.ids, self.nfc = name, ranks, pattern, ids, nfc
         self.special = special or {END_OF_TEXT: len(ranks)}
         self.cuts = [regex.compile(cut) for cut in cuts]
-        self.end_of_text = next(self.special[word] for word in ENDS_OF_TEXT if word in self.special)
+        self.end_word = next(word for word in ENDS_OF_TEXT if word in self.special)
+        self.end_of_text = self.special[self.end_word]
         self.vocab_size = 1 + max(*self.special.values(), int(ids.max()) if ids is not None else len(ranks) - 1)
         self.encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
         self._json_text = json_text

@@ -1,50 +1,290 @@
-"""The page that a published model opens with: what it is, how good, from which text, and what not to expect."""
+"""The page that a published model opens with, written from its run: what it is, how good, from which text, how to load it,
+and what not to expect.
 
-from wikigpt.metrics import last_score, read_all
-from wikigpt.runs import Run
-
-
-def model_card(run: Run) -> str:
-    """README.md of an export, with the fields at its head that the hub reads."""
-    config, source = run.config, run.config.source
-    figures = last_score(read_all(run.path))
-    score = ""
-    if figures:
-        score = (
-            f"{figures['bits_per_byte']:.3f} bits per byte on held-out articles ({figures['part']}); a Kneser-Ney "
-            f"bigram has {figures['bigram_bits_per_byte']:.3f}.\n"
-        )
-    # In quotes: Norwegian's code, no, would be read as false.
-    languages = list(dict.fromkeys(f'"{part["wiki"]}"' for part in source if part["wiki"]))
-    head = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [wikigpt, gpt2]"]
-    head += [f"language: [{', '.join(languages)}]"] if languages else []
-    texts = "\n".join(
-        f"- {part['origin']}; licence: {part['licence']}. {part['attribution']}".rstrip() for part in source
-    )
-    return (
-        "\n".join(head)
-        + f"""
----
-
-# {run.name}
-
-A GPT-2 of {config.model.n_parameters / 1e6:.1f} million parameters, pre-trained from scratch with WikiGPT
-{config.wikigpt_version} on {run.tokens / 1e6:,.1f} million tokens. {score}
-It is a base model: it continues text and does not answer questions. What it says about the world is not to be believed. It
-may repeat text that it was trained on word for word, whose licence then applies.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model, tokenizer = (kind.from_pretrained("PATH OR USER/NAME") for kind in (AutoModelForCausalLM, AutoTokenizer))
-inputs = tokenizer("# Moon cheese\\n\\n", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs)[0]))
-```
-
-With `trust_remote_code=True` the same weights run through `modeling_gpt2_custom.py`, the code that trained them.
-
-## Training text
-
-{texts}
+run.json, metrics.jsonl, samples.md, card.md ──> README.md, with curves.png and LICENSE, and a Modelfile beside GGUF files
 """
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from wikigpt.config import RunConfig, write_text
+from wikigpt.export.licence import hub_licence, notice
+from wikigpt.export.reproduce import commands
+from wikigpt.export.trained import Trained
+from wikigpt.metrics import duration, plot_loss, read_all
+from wikigpt.report import read_samples
+
+# Codes of Wikipedias that are none of ISO 639, which is what the hub takes.
+ISO_639 = {
+    "simple": "en", "no": "nb", "als": "gsw", "bat-smg": "sgs", "be-tarask": "be", "be-x-old": "be", "fiu-vro": "vro",
+    "nds-nl": "nds", "roa-rup": "rup", "zh-classical": "lzh", "zh-min-nan": "nan", "zh-yue": "yue", "cbk-zam": "cbk",
+    "map-bms": "jv", "roa-tara": "nap",
+}  # fmt: skip
+
+
+def write_card(trained: Trained, dtype: str, gguf: Sequence[str], folder: Path, repository: str) -> None:
+    """Writes README.md, its picture and LICENSE, and with GGUF files a Modelfile for Ollama."""
+    licence = notice(trained.run.config.source)
+    write_text(folder / "LICENSE", licence)
+    title = f"{trained.name}: {trained.config.n_parameters / 1e6:.1f} million parameters"
+    plot_loss(trained.run.path, title, folder / "curves.png")
+    if gguf:
+        from wikigpt.export.gguf import write_modelfile
+
+        write_modelfile(trained, gguf[0], folder, licence)
+    write_text(folder / "README.md", card(trained, dtype, gguf, repository))
+
+
+def card(trained: Trained, dtype: str, gguf: Sequence[str], repository: str) -> str:
+    """README.md, with the fields at its head that the hub reads."""
+    run, config, prompt = trained.run.config, trained.config, example(trained)
+    length = min(200, config.context_length // 2)
+    commit = run.wikigpt_commit.rstrip("+")
+    again = [*commands(run, trained.run.name, trained.step), f"wikigpt export --run {shlex.quote(trained.run.name)}"]
+    words = {
+        "metadata": metadata(trained, gguf),
+        "name": trained.name,
+        "millions": f"{config.n_parameters / 1e6:,.1f}",
+        "began": f"on the weights of {run.init_from}" if run.init_from else "from scratch",
+        "tokens": f"{trained.step * run.tokens_per_step / 1e6:,.1f}",
+        "text": _text_name(run),
+        "figures": _figures(trained, dtype),
+        "repository": repository,
+        "snippet": snippet(repository, prompt),
+        "request": shlex.quote(
+            json.dumps({"model": repository, "prompt": prompt, "max_tokens": length}, ensure_ascii=False)
+        ),
+        "llama": _llama(trained, gguf, prompt, length),
+        "escaped": _escaped(prompt),
+        "in_bash": in_bash(prompt),
+        "length": length,
+        "context": f"{config.context_length:,}",
+        "end_of_text": trained.tokenizer.end_word,
+        "samples": _samples(trained),
+        "data": _data(run),
+        "shape": _shape(trained),
+        "settings": _settings(trained),
+        "credits": "\n".join(f"- {credit(part)}" for part in run.source) or "The run does not name its text.",
+        "checkout": f"At commit `{commit}` of WikiGPT:" if commit else "With WikiGPT:",
+        "commands": "\n".join(again),
+    }
+    return Template(Path(__file__).with_name("card.md").read_text(encoding="utf-8")).substitute(words)
+
+
+def metadata(trained: Trained, gguf: Sequence[str]) -> str:
+    """YAML, by the rules of the hub (github.com/huggingface/hub-docs, modelcard.md)."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    run = trained.run.config
+    wikis = list(dict.fromkeys(part["wiki"] for part in run.source if part["wiki"]))
+    datasets = list(dict.fromkeys(part["origin"].split(",")[0] for part in run.source if part.get("kind") == "hf"))
+    score = score_of(trained) or {}
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=datasets[0] if datasets else "wikipedia" if wikis else "text",
+            dataset_name=f"{_text_name(run)}, held-out articles ({score['part']})",
+            dataset_split="validation",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(score[kind], 4),
+        )
+        for kind, name in (("bits_per_byte", "Bits per byte"), ("perplexity", "Perplexity per token"))
+        if score
+    ]
+    data = ModelCardData(
+        language=list(dict.fromkeys(code for wiki in wikis if (code := _iso(wiki)))) or None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["wikigpt", "gpt2", *(["wikipedia"] if wikis else []), *(["gguf"] if gguf else [])],
+        datasets=datasets or None,
+        eval_results=results or None,
+        model_name=trained.name if results else None,
+        **hub_licence(run.source),  # type: ignore[arg-type]
     )
+    return data.to_yaml().strip()
+
+
+def example(trained: Trained) -> str:
+    """A prompt for an article. The title once more behind the empty line: at the end of a prompt GPT-2's vocabulary takes
+    two line breaks as one token, which inside an article they never are."""
+    found = read_samples(trained.run.path / "samples.md")
+    title = found[-1][1][-1][0] if found and found[-1][1] else "Moon cheese"
+    return f"# {title}\n\n{title}"
+
+
+def score_of(trained: Trained) -> dict[str, Any] | None:
+    """What was measured at the step of this checkpoint: on all of the validation split, or on its beginning."""
+    rows = read_all(trained.run.path)
+    at_step = [row for row in (*rows["final"], *rows["validation"]) if row["step"] == trained.step]
+    return at_step[0] if at_step else None
+
+
+def credit(part: dict[str, Any]) -> str:
+    """Whose text a data folder holds."""
+    return f"{part['attribution'] or part['origin']} Licence of this text: {part['licence']}."
+
+
+def snippet(repository: str, prompt: str) -> str:
+    """Three lines of Python that write with a published model."""
+    return (
+        "from transformers import pipeline\n"
+        f'write = pipeline("text-generation", model="{repository}")\n'
+        f'print(write({json.dumps(prompt, ensure_ascii=False)})[0]["generated_text"])'
+    )
+
+
+def in_bash(text: str) -> str:
+    """A text with line breaks as one word of bash or zsh."""
+    inside = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"$'{inside}'"
+
+
+def _escaped(text: str) -> str:
+    """The same for programs that read backslash and n as a line break themselves."""
+    return shlex.quote(text.replace("\n", "\\n"))
+
+
+def _iso(wiki: str) -> str | None:
+    code = ISO_639.get(wiki, wiki)
+    return code if re.fullmatch("[a-z]{2,3}", code) else None
+
+
+def _text_name(run: RunConfig) -> str:
+    wikis = list(dict.fromkeys(part["wiki"] for part in run.source if part["wiki"]))
+    return f"Wikipedia ({', '.join(wikis)})" if wikis else run.data_name
+
+
+def _figures(trained: Trained, dtype: str) -> str:
+    if (score := score_of(trained)) is None:
+        return f"It was not evaluated at this step ({trained.step:,})."
+    rows = [("**this model**", f"**{score['bits_per_byte']:.3f}**", f"{score['perplexity']:,.1f}")]
+    rows += [("Kneser-Ney bigram", f"{score['bigram_bits_per_byte']:.3f}", "")]
+    for row in read_all(trained.run.path)["validation"][:1]:
+        if row["step"] == 0 and not trained.run.config.init_from:
+            rows += [("this model before its first step", f"{row['bits_per_byte']:.3f}", f"{row['perplexity']:,.0f}")]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rounded = (
+        f" The weights here are rounded to {dtype}; the figures are of those before." if dtype != "float32" else ""
+    )
+    return f"""| | bits per byte | perplexity per token |
+|---|---|---|
+{lines}
+
+Measured on held-out articles ({score["part"]}; {score["scored_bytes"]:,} bytes of text), each token predicted once from what
+stands before it in its window of {trained.config.context_length:,}. *Bits per byte* are what the model needs to write these
+tokens down, end-of-text included, over the UTF-8 bytes of their text: lower is better, and comparable between tokenizers.
+The bigram is an interpolated Kneser-Ney model of the training text, which knows only which token follows which, scored on
+the same tokens.{rounded}"""
+
+
+def _llama(trained: Trained, gguf: Sequence[str], prompt: str, length: int) -> str:
+    if not gguf:
+        return "**llama.cpp, Ollama**: make the file for them with `wikigpt export --gguf f16`."
+    from wikigpt.export.gguf import file_name
+
+    file, name = file_name(trained, gguf[0]), trained.name.lower()
+    return f"""**llama.cpp**: `llama-completion -m {file} -no-cnv -n {length} -p {_escaped(prompt)}`
+
+**Ollama**: `ollama create {name} -f Modelfile`, then `ollama run {name} {in_bash(prompt)}`"""
+
+
+def _samples(trained: Trained) -> str:
+    """What the run wrote at this step, or the last time before."""
+    found = read_samples(trained.run.path / "samples.md")
+    numbered = [(int(re.sub(r"\D", "", step) or 0), samples) for step, samples in found]
+    reached = [(step, samples) for step, samples in numbered if step <= trained.step and samples]
+    if not reached:
+        return ""
+    step, samples = reached[-1]
+    shown = []
+    for title, text in samples:
+        lines = "\n".join(f"> {_plain(line)}".rstrip() for line in text.splitlines() or ["(nothing)"])
+        shown.append(f"**{_plain(title)}**\n\n{lines}\n")
+    how = (
+        f"Not chosen: the beginnings of its articles for these titles after step {step:,} (temperature 0.8, top-k 50)."
+    )
+    return "\n".join(["\n## What it writes", "", how, "", *shown])
+
+
+def _plain(text: str) -> str:
+    """A line that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>#|~$])", r"\\\1", text)
+
+
+def _data(run: RunConfig) -> str:
+    parts = [f"**{part['name']}**\n\n{_data_table(part)}" for part in run.source]
+    shares = [f"Shares: `{run.data}`."] if len(parts) > 1 else []
+    return "\n\n".join([*shares, *parts]) or "The run does not name its text."
+
+
+def _data_table(part: dict[str, Any]) -> str:
+    names = " ".join([part["origin"], *(file["name"] for file in part.get("files", []))])
+    dates = sorted(set(re.findall(r"(?<!\d)(20\d\d-[01]\d-[0-3]\d|20\d\d[01]\d[0-3]\d)(?!\d)", names)))
+    files = [
+        f"`{file['name']}` ({', '.join(f'{kind} `{value}`' for kind, value in file.items() if kind != 'name')})"
+        for file in part.get("files", [])
+    ]
+    held_out = part.get("settings", {}).get("held_out")
+    rows = (
+        ("wiki, language", f"{part['wiki']}, {_iso(part['wiki']) or 'no ISO 639 code'}" if part["wiki"] else ""),
+        ("source", part["origin"]),
+        ("date", ", ".join(dates)),
+        ("files", "; ".join(files)),
+        ("articles, tokens to train on", f"{part['articles']:,}, {part['tokens']:,}"),
+        ("held out", f"{held_out:.1%} of articles for validation, as many for test" if held_out else ""),
+        ("cleaned by", part.get("cleaner", "")),
+        ("left out", ", ".join(f"{number:,} {reason}" for reason, number in part.get("dropped", {}).items())),
+        ("manifest", f"SHA-256 `{part['manifest_sha256']}`" if part.get("manifest_sha256") else ""),
+    )
+    return _table(rows)
+
+
+def _shape(trained: Trained) -> str:
+    run, config = trained.run.config, trained.config
+    names = {"gpt2": "GPT-2's byte-level BPE", "bpe": "a byte-level BPE trained on the training split"}
+    kind = names.get(trained.tokenizer.name, "a byte-level BPE")
+    rows = (
+        ("class", "`GPT2LMHeadModel`: pre-norm blocks, learned positions, tanh GELU, head tied to the embedding"),
+        ("parameters", f"{config.n_parameters:,}"),
+        ("layers, width, heads", f"{config.n_layers}, {config.emb_dim}, {config.n_heads}"),
+        ("context", f"{config.context_length:,} tokens"),
+        ("tokenizer", f"{kind}, {config.vocab_size:,} tokens"),
+        ("its tokenizer.json in the run", f"SHA-256 `{run.tokenizer_hash}`" if run.tokenizer_hash else ""),
+    )
+    return _table(rows)
+
+
+def _settings(trained: Trained) -> str:
+    run, training = trained.run.config, trained.run.config.training
+    steps = [row for row in read_all(trained.run.path)["train"] if row["step"] <= trained.step]
+    machine = [run.device, run.hardware, f"{run.threads} threads" if run.device == "cpu" else ""]
+    clipped = f", gradients clipped at {training.max_grad_norm:g}" if training.max_grad_norm else ""
+    changed = " with changes" if run.wikigpt_commit.endswith("+") else ""
+    commit = f" (commit `{run.wikigpt_commit.rstrip('+')}`{changed})" if run.wikigpt_commit else ""
+    rows = (
+        ("length", f"{trained.step:,} steps of {run.tokens_per_step:,} tokens ({run.length} asked for)"),
+        ("optimiser", f"AdamW{clipped}"),
+        (
+            "learning rate",
+            f"{training.learning_rate:g}, {training.schedule}, {training.warmup_steps:,} steps of warm-up",
+        ),
+        ("batch", f"{training.batch_size} x {training.gradient_accumulation_steps} windows"),
+        ("weight decay, dropout", f"{training.weight_decay:g}, {trained.config.drop_rate:g}"),
+        ("precision", f"matrix products in {run.dtype}, weights in float32"),
+        ("seed", f"{run.seed}"),
+        ("hardware", ", ".join(word for word in machine if word)),
+        ("time", f"{duration(steps[-1]['seconds'])} in training steps" if steps else ""),
+        ("software", f"WikiGPT {run.wikigpt_version}{commit}, PyTorch {run.torch_version}"),
+    )
+    return _table(rows)
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    body = "\n".join(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows if value)
+    return f"| | |\n|---|---|\n{body}"

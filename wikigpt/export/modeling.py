@@ -4,47 +4,45 @@
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)  ──>  GPT2CustomLMHeadModel
 """
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import GenerationMixin, GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import GenerationMixin, GPT2LMHeadModel, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from wikigpt.export.gpt2_names import from_gpt2
+from wikigpt.export.configuration import GPT2CustomConfig
+from wikigpt.export.gpt2_names import from_gpt2, to_gpt2
 from wikigpt.transformer import GPTModel
 
 
 class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
     """A GPT-2 whose forward pass is the `GPTModel` of this file. Its weights are those that the stock class loads too."""
 
-    config_class = GPT2Config
+    config_class = GPT2CustomConfig
     _supports_sdpa = True
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2CustomConfig) -> None:
         super().__init__(config)
-        shape = SimpleNamespace(
-            vocab_size=config.vocab_size,
-            context_length=config.n_positions,
-            emb_dim=config.n_embd,
-            n_heads=config.n_head,
-            n_layers=config.n_layer,
-            drop_rate=config.resid_pdrop,
-            qkv_bias=True,
-        )
-        self.gpt = GPTModel(shape)
+        self.gpt = GPTModel(config)
         self.post_init()
 
     @classmethod
     def from_pretrained(cls, path: str, *args: Any, **kwargs: Any) -> "GPT2CustomLMHeadModel":
         """Lets the stock class find and read the weights, and takes them over."""
         stock = GPT2LMHeadModel.from_pretrained(path, *args, **kwargs)
-        model = cls(stock.config).to(stock.device, stock.dtype)
-        model.gpt.load_state_dict(from_gpt2(stock.state_dict(), model.gpt.config))
+        model = cls(GPT2CustomConfig(**stock.config.to_dict())).to(stock.device, stock.dtype)
+        model.gpt.load_state_dict(from_gpt2(stock.state_dict(), model.config))
         model.generation_config = stock.generation_config
         model.generation_config.use_cache = False
         return model.eval()
+
+    def save_pretrained(self, path: str, *args: Any, **kwargs: Any) -> None:
+        """Saves what both classes load again: the weights under the stock class's names."""
+        stock = GPT2LMHeadModel(self.config).to(self.device, self.dtype)
+        stock.load_state_dict(to_gpt2(self.gpt.state_dict(), self.config))
+        stock.generation_config = self.generation_config
+        stock.save_pretrained(path, *args, **kwargs)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
@@ -62,5 +60,9 @@ class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
     ) -> dict[str, Tensor | None]:
-        """Reads everything anew for each token: simple, and slow for long texts, where the stock class has a cache."""
-        return {"input_ids": input_ids[:, -self.config.n_positions :], "attention_mask": attention_mask}
+        """Reads everything anew for each token: simple, and slow for long texts, where the stock class has a cache. Beyond
+        the context the window jumps by half of it, as in training's own generator."""
+        length, context = input_ids.shape[1], self.config.context_length
+        jump = max(1, context // 2)
+        start = -(-max(0, length - context) // jump) * jump
+        return {"input_ids": input_ids[:, start:], "attention_mask": None}

@@ -1,33 +1,149 @@
-"""From an export's folder to the Hugging Face hub."""
+"""From an export's folder to the Hugging Face hub: one commit with exactly these files, or none.
 
-from collections.abc import Sequence
+exports/<run>/ ──> may this token write? ──> repository ──> large files ──> commit ──> address
+
+Large files go first and are seen by nobody until the commit names them; one that is there already is not sent again. So an
+interrupted push leaves the repository as it was, and the same command goes on from there.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
 
 from wikigpt.config import hub_token
 from wikigpt.errors import ConfigError, HubError
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
-def push(folder: Path, files: Sequence[str], repository: str, private: bool) -> str:
-    """Uploads exactly these files of a folder to a model repository, which is made where it is not there, and returns its
-    address. Raises ConfigError without a token, HubError where the hub does not take it."""
+SETTINGS = "https://huggingface.co/settings/tokens"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to: USER/NAME, a model or a static space; what is made is private unless `public`."""
+
+    repository: str
+    kind: str = "model"
+    public: bool = False
+    revision: str | None = None  # a branch, which is made where it is not there; main unless given
+
+    @property
+    def what(self) -> str:
+        branch = f", branch {self.revision}" if self.revision else ""
+        return f"{'public' if self.public else 'private'} {self.kind}{branch}"
+
+
+def repository_name(asked: str, default: str) -> str:
+    """USER/NAME of what was asked for; USER alone takes the default name. Raises ConfigError for what cannot be one."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    name = asked if "/" in asked else f"{asked}/{default}"
     try:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HFValidationError
-    except ImportError as error:
-        raise ConfigError("Pushing needs huggingface_hub.", "Run: pip install -r requirements.txt") from error
-    if (token := hub_token()) is None:
-        fix = "Make one with write access at https://huggingface.co/settings/tokens, and write HF_TOKEN=... into .env"
-        raise ConfigError("There is no HF_TOKEN in the environment or in .env.", fix)
-    try:
-        api = HfApi(token=token)
-        url = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=url.repo_id, folder_path=folder, allow_patterns=list(files), commit_message="Export from WikiGPT"
-        )
-        return str(url)
+        validate_repo_id(name)
     except HFValidationError as error:
-        raise ConfigError(f"{repository!r} is no name of a repository.", "Write it as USER/NAME.") from error
-    except Exception as error:  # whatever the hub's client and the network raise
-        said = " ".join(str(error).split()).replace(token, "...")
-        problem = f"The hub did not take it ({type(error).__name__}: {said[:300]})."
-        raise HubError(problem, f"The export is in {folder}; push it again with --push {repository}.") from None
+        fix = "Write it as USER/NAME, of letters, digits, '-', '_' and '.', 96 at the most."
+        raise ConfigError(f"{asked!r} is no name of a repository.", fix) from error
+    return name
+
+
+def check_token() -> str:
+    """The token that there is. Raises ConfigError where there is none."""
+    if (token := hub_token()) is None:
+        fix = f"Make one with write access at {SETTINGS}, and write HF_TOKEN=... into .env"
+        raise ConfigError("There is no HF_TOKEN in the environment or in .env.", fix)
+    return token
+
+
+def push(files: Mapping[str, Path | bytes], stale: "re.Pattern[str]", destination: Destination) -> str:
+    """Uploads these files (their names there, and a path or their content) in one commit, which also removes what is there
+    of an earlier export (`stale`) and is not among them. Returns the address. Raises ConfigError for a token that may not
+    write, HubError where the hub refuses or the network breaks off."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.utils import disable_progress_bars
+
+    token = check_token()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    api = HfApi(token=token)
+    name, kind = destination.repository, destination.kind
+    with _told(destination, token):
+        _check_access(api)
+        url = api.create_repo(
+            name,
+            private=not destination.public,
+            repo_type=kind,
+            space_sdk="static" if kind == "space" else None,
+            exist_ok=True,
+        )
+        where: dict[str, Any] = {"repo_id": url.repo_id, "repo_type": kind, "revision": destination.revision}
+        if destination.revision:
+            api.create_branch(url.repo_id, branch=destination.revision, repo_type=kind, exist_ok=True)
+        there = api.list_repo_files(**where)
+        operations: list[Any] = [CommitOperationAdd(name, content) for name, content in files.items()]
+        operations += [CommitOperationDelete(f) for f in there if stale.fullmatch(f) and f not in files]
+        api.create_commit(operations=operations, commit_message="Export from WikiGPT", **where)
+    return str(url)
+
+
+def _check_access(api: "HfApi") -> None:
+    """Raises ConfigError where the token may only read, which the hub itself says late and in other words."""
+    token = api.whoami().get("auth", {}).get("accessToken", {})
+    role, fine = token.get("role"), token.get("fineGrained", {})
+    scopes = [scope.get("permissions", []) for scope in fine.get("scoped", [])] + [fine.get("global", [])]
+    writes = any(permission.startswith("repo.write") for permissions in scopes for permission in permissions)
+    if role == "read" or (role == "fineGrained" and not writes):
+        problem = f"The token {token.get('displayName', 'in HF_TOKEN')!r} may only read."
+        raise ConfigError(problem, f"Make one with write access at {SETTINGS}, and write HF_TOKEN=... into .env")
+
+
+@contextmanager
+def _told(destination: Destination, token: str) -> Iterator[None]:
+    """Whatever the hub's client and the network raise, as one line."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        status = (
+            error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
+        )
+        said = " ".join(str(error).split()).replace(token, "...")[:300]
+        problem = f"The hub did not take {destination.repository} ({type(error).__name__}: {said})."
+        fix = "Nothing of it was published; the same command goes on from there."
+        if status == 401:
+            problem = "The hub does not know this HF_TOKEN."
+            fix = f"Copy it again, or make one with write access at {SETTINGS}."
+        elif status == 403:
+            problem = f"This HF_TOKEN may not write to {destination.repository} ({said})."
+            fix = f"Make one that may at {SETTINGS}, or name a repository of your own. Nothing was published."
+        elif status is None and not isinstance(error, ValueError):
+            problem = f"The way to the hub broke off ({type(error).__name__}: {said or 'no answer'})."
+        raise HubError(problem, fix) from None
+
+
+def space_files(page: Path, name: str, licence: str, repository: str | None) -> dict[str, Path | bytes]:
+    """The files of a static space around a page."""
+    models = f"models: [{repository}]\n" if repository else ""
+    looks = "emoji: 📖\ncolorFrom: blue\ncolorTo: gray\n"
+    head = f"title: {name}\n{looks}sdk: static\napp_file: index.html\nlicense: {licence}\n{models}"
+    text = f"---\n{head}---\n\nA small GPT in one page, made with WikiGPT. It runs in the reader's browser.\n"
+    return {"index.html": page, "README.md": text.encode()}
+
+
+def show(files: Mapping[str, Path | bytes], destination: Destination) -> None:
+    """Says what a push would send."""
+    sizes = {name: len(f) if isinstance(f, bytes) else f.stat().st_size for name, f in files.items()}
+    logger.info(
+        f"would push to {destination.repository} ({destination.what}): {len(sizes)} files, {sum(sizes.values()):,} bytes"
+    )
+    for name, size in sizes.items():
+        logger.info(f"  {size:>15,}  {name}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from loguru import logger
@@ -9,10 +10,14 @@ from loguru import logger
 from wikigpt.errors import ConfigError
 from wikigpt.verbs.common import Common, Outcome, Settings
 
+if TYPE_CHECKING:
+    from wikigpt.export.push import Destination
+    from wikigpt.export.trained import Trained
+
 
 @dataclass
 class Export:
-    """Write a run as a folder that AutoModelForCausalLM and AutoTokenizer load with no code of ours: exports/<run>/."""
+    """Publish a run: exports/<run>/, a folder that AutoModelForCausalLM and AutoTokenizer load with no code of ours."""
 
     run: str | None = None
     """name or path of the run; the newest finished one unless given"""
@@ -22,28 +27,98 @@ class Export:
     """latest, best, a step, or the name of a folder in checkpoints/"""
     folder: Path | None = None
     """where to; exports/<run> unless given"""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """of the weights in model.safetensors"""
+    max_shard_size: str = "5GB"
+    """a larger model becomes several files"""
+    gguf: tuple[Literal["f32", "f16", "q8_0"], ...] = ()
+    """also files for llama.cpp in these types, and a Modelfile for Ollama"""
+    html: bool = False
+    """also index.html: one page that holds the model and writes offline in any browser (up to 25 million parameters)"""
     push: str | None = None
-    """also upload it to this repository of the Hugging Face hub: USER/NAME. Needs HF_TOKEN, in .env or the environment"""
-    private: bool = False
-    """make the repository private"""
+    """also upload it to this repository of the Hugging Face hub: USER/NAME, or USER (the name is then
+    wikigpt-<language>-<size>). Needs HF_TOKEN, in .env or the environment"""
+    space: str | None = None
+    """also upload the page as this static space: USER/NAME, or USER"""
+    public: bool = False
+    """make what is uploaded public; private unless given"""
+    revision: str | None = None
+    """upload to this branch, which is made where it is not there; main unless given"""
+    dry_run: bool = False
+    """write the folder, and say what --push and --space would send"""
     common: tyro.conf.OmitArgPrefixes[Common] = field(default_factory=Common)
 
     def __call__(self, settings: Settings) -> Outcome:
-        from wikigpt.export.huggingface import export
-        from wikigpt.export.push import push
+        from wikigpt.export.card import example, snippet
+        from wikigpt.export.folder import Form, check_folder, check_form, write_folder
+        from wikigpt.export.trained import read_trained
         from wikigpt.runs import choose_run
 
-        if self.private and self.push is None:
-            raise ConfigError("--private goes with --push.", "Name the repository with --push USER/NAME.")
+        self._check_flags()
         run = choose_run(settings.MODEL_DIR, self.run, self.model_config)
         logger.info(f"run: {run}")
         folder = self.folder or Path("exports") / run.name
-        files = export(run, self.checkpoint, folder)
+        form = Form(self.dtype, self.max_shard_size, self.gguf, self.html or self.space is not None)
+        check_folder(folder)
+        trained = read_trained(run, self.checkpoint)
+        check_form(trained, form)
+        model, space = self._destinations(trained)
+        files = write_folder(trained, form, folder, model.repository if model else f"USER/{trained.name}")
         logger.info(f"exported: {folder} ({', '.join(files)})")
-        url = None
-        if self.push is not None:
-            url = push(folder, files, self.push, self.private)
-            logger.info(f"pushed: {url}")
-        else:
-            logger.info("to publish it: --push USER/NAME; to try it: python hf_infer.py --model " + str(folder))
-        return Outcome({"run": run.name, "folder": str(folder), "files": files, "url": url})
+        url, space_url = self._push(folder, files, model), self._push_page(folder, trained, space, model)
+        if url and model:
+            logger.info("to use it:\n\n" + snippet(model.repository, example(trained)))
+        if not (self.push or self.space):
+            logger.info(f"to try it: python hf_infer.py --repo_id {folder}; to publish it: --push USER/NAME")
+        record = {"run": run.name, "step": trained.step, "name": trained.name, "folder": str(folder), "files": files}
+        return Outcome(record | {"url": url, "space_url": space_url})
+
+    def _check_flags(self) -> None:
+        """Raises ConfigError for flags that go with others, before anything is read."""
+        given = {"--public": self.public, "--revision": self.revision, "--dry_run": self.dry_run}
+        if not (self.push or self.space) and (alone := [flag for flag, value in given.items() if value]):
+            raise ConfigError(f"{alone[0]} goes with --push or --space.", "Name a repository with --push USER/NAME.")
+
+    def _destinations(self, trained: "Trained") -> "tuple[Destination | None, Destination | None]":
+        """Where the model and its page go; what is wrong with a name or the token is said before anything is written."""
+        from wikigpt.export.push import Destination, check_token, repository_name
+
+        if (self.push or self.space) and not self.dry_run:
+            check_token()
+
+        def destination(asked: str | None, kind: str) -> Destination | None:
+            if asked is None:
+                return None
+            return Destination(repository_name(asked, trained.name), kind, self.public, self.revision)
+
+        return destination(self.push, "model"), destination(self.space, "space")
+
+    def _push(self, folder: Path, names: list[str], destination: "Destination | None") -> str | None:
+        return self._send({name: folder / name for name in names}, destination)
+
+    def _push_page(
+        self, folder: Path, trained: "Trained", destination: "Destination | None", model: "Destination | None"
+    ) -> str | None:
+        from wikigpt.export.html import PAGE
+        from wikigpt.export.licence import hub_licence
+        from wikigpt.export.push import space_files
+
+        if destination is None:
+            return None
+        licence = hub_licence(trained.run.config.source)["license"]
+        repository = model.repository if model else None
+        return self._send(space_files(folder / PAGE, trained.name, licence, repository), destination)
+
+    def _send(self, files: "dict[str, Path | bytes]", destination: "Destination | None") -> str | None:
+        """The address, where something was sent."""
+        from wikigpt.export.folder import OURS
+        from wikigpt.export.push import push, show
+
+        if destination is None:
+            return None
+        if self.dry_run:
+            show(files, destination)
+            return None
+        url = push(files, OURS, destination)
+        logger.info(f"pushed: {url} ({destination.what})")
+        return url

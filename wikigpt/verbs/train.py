@@ -18,7 +18,7 @@ from wikigpt.verbs.common import Common, Outcome, Settings, check_name
 
 if TYPE_CHECKING:
     from wikigpt.data.shards import Data
-    from wikigpt.export.huggingface import Pretrained
+    from wikigpt.export.pretrained import Pretrained
     from wikigpt.hardware import Machine
     from wikigpt.plan import Request
 
@@ -243,7 +243,7 @@ class Train:
         return self.hours
 
     def _pretrained(self, settings: Settings, data: "Data", source: str) -> "Pretrained":
-        from wikigpt.export.huggingface import read_pretrained
+        from wikigpt.export.pretrained import read_pretrained
 
         pretrained = read_pretrained(settings.MODEL_DIR, source)
         pretrained.check_tokenizer(data.path / "tokenizer")

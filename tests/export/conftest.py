@@ -1,0 +1,34 @@
+"""Two finished runs that several tests publish: with an own BPE, and with GPT-2's vocabulary."""
+
+import pytest
+from helpers import wikigpt
+
+FLAGS = "--emb_dim 32 --n_heads 2 --context_length 64 --batch_size 8 --learning_rate 2e-2 --threads 2"
+LENGTH = "--max_steps 30 --eval_tokens 500 --eval_every 30"
+
+
+@pytest.fixture(scope="session")
+def house(data, tmp_path_factory):
+    """A folder with the runs `r` (Spanish, own BPE) and `g` (English, GPT-2's vocabulary), and the export of `r`."""
+    folder = tmp_path_factory.mktemp("house")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train = f"train --model_config tiny --training_setting small_models {LENGTH} {FLAGS}"
+        assert wikigpt(f"{train} --run r", data.path.parent) == 0
+        english = "prepare --source sample --wiki en --tokenizer gpt2 --max_articles 400"
+        assert wikigpt(english, folder / "dataset") == 0
+        assert wikigpt(f"{train} --run g", folder / "dataset") == 0
+        assert wikigpt("export --run r", data.path.parent) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(house):
+    return house / "exports" / "r"
+
+
+@pytest.fixture
+def at_house(house, data, monkeypatch):
+    """Runs a command in the house; returns its exit code."""
+    monkeypatch.chdir(house)
+    return lambda command: wikigpt(command, data.path.parent)

@@ -1,0 +1,105 @@
+"""An export: one folder, whole or not at all, that holds everything a model is published with.
+
+Trained ──> huggingface.py, gguf.py, html.py, card.py ──> exports/<run>/ ──> push.py
+"""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wikigpt.config import remove_folder
+from wikigpt.errors import ConfigError, RunError
+from wikigpt.export.card import write_card
+from wikigpt.export.html import check_page, write_page
+from wikigpt.export.huggingface import CLASSES, write_huggingface
+from wikigpt.export.trained import Trained
+
+# All that an export may hold. What else lies in a folder is somebody's, and never removed.
+OURS = re.compile(
+    r"README\.md|LICENSE|curves\.png|config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json"
+    r"|vocab\.json|merges\.txt|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+    r"|(modeling|configuration)_gpt2_custom\.py|wikigpt-.*\.gguf|Modelfile|index\.html"
+)
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+GGUF = Literal["f32", "f16", "q8_0"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is written beside the card: weights in this dtype, in files of at most this size; GGUF files; a page."""
+
+    dtype: Dtype = "float32"
+    max_shard_size: str = "5GB"
+    gguf: tuple[GGUF, ...] = ()
+    html: bool = False
+
+
+def check_form(trained: Trained, form: Form) -> None:
+    """Raises ConfigError, before anything is written, for what cannot be made of this model or on this machine."""
+    try:
+        import huggingface_hub  # noqa: F401
+
+        if form.gguf:
+            import gguf  # noqa: F401
+    except ImportError as error:
+        problem = f"Exporting needs {error.name}."
+        raise ConfigError(problem, "Run: pip install -r requirements.txt (or 'wikigpt[hub]')") from error
+    if form.gguf:
+        from wikigpt.export.gguf import check_pre_tokenizer
+
+        check_pre_tokenizer(trained.tokenizer)
+    if form.html:
+        check_page(trained)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises RunError where a folder is there that is no export of ours."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise RunError(f"{folder} is a file.", "Name another folder with --folder.")
+    there = {path.name for path in folder.iterdir()}
+    others = sorted(name for name in there if not OURS.fullmatch(name))
+    if there and not others and not _says_so(folder / "config.json"):
+        others = ["a model from elsewhere"]
+    if others:
+        problem = f"{folder} is there and holds what is no export ({', '.join(others[:3])})."
+        raise RunError(problem, "Move that away, or name another folder with --folder.")
+
+
+def _says_so(path: Path) -> bool:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return bool(record["auto_map"]["AutoModelForCausalLM"] == CLASSES["AutoModelForCausalLM"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def write_folder(trained: Trained, form: Form, folder: Path, repository: str) -> list[str]:
+    """Writes an export and returns the names of its files; an older one there is replaced when the new one is whole.
+    `repository` is how the card calls it. Raises ConfigError and RunError as the checks above do."""
+    folder = folder.resolve()
+    check_folder(folder)
+    check_form(trained, form)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        write_huggingface(trained, form.dtype, form.max_shard_size, partial)
+        for kind in form.gguf:
+            from wikigpt.export.gguf import write_gguf
+
+            write_gguf(trained, kind, partial)
+        if form.html:
+            write_page(trained, partial)
+        write_card(trained, form.dtype, form.gguf, partial, repository)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    remove_folder(folder)
+    partial.rename(folder)
+    return sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,154 @@
+"""A model for llama.cpp, and for all that is made of it (Ollama, LM Studio, ...): one .gguf file.
+
+Trained ──> tensors under llama.cpp's names, the tokenizer, facts ──> <name>-F16.gguf, Modelfile
+
+Names, shapes and what stays float32 follow llama.cpp's own converter: matrices are stored as (out, in), as ours are;
+norms, biases and positions keep 32 bits in every type. The head is the token embedding, which is stored once.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+from torch import Tensor
+
+from wikigpt.config import write_text
+from wikigpt.errors import ConfigError
+from wikigpt.export.trained import Trained, size
+from wikigpt.tokenizer import Tokenizer
+from wikigpt.tokenizer_json import GPT2_PATTERN, PATTERN
+
+TYPES = {"f32": Type.F32, "f16": Type.F16, "q8_0": Type.Q8_0}
+FILE_TYPES = {
+    "f32": gguf.LlamaFileType.ALL_F32,
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+}
+
+# llama.cpp cuts text by patterns of its own, which a file can only name. Ours is the one that it calls qwen35.
+PRE_TOKENIZERS = {GPT2_PATTERN: "gpt-2", PATTERN: "qwen35"}
+
+TOP = {
+    "tok_emb.weight": "token_embd.weight",
+    "pos_emb.weight": "position_embd.weight",
+    "final_norm.weight": "output_norm.weight",
+    "final_norm.bias": "output_norm.bias",
+}
+BLOCK = {
+    "norm1": "attn_norm",
+    "attn.qkv": "attn_qkv",
+    "attn.out_proj": "attn_output",
+    "norm2": "ffn_norm",
+    "ff.up": "ffn_up",
+    "ff.down": "ffn_down",
+}
+
+
+def file_name(trained: Trained, kind: str) -> str:
+    """wikigpt-pt-124M-F16.gguf"""
+    return f"{trained.name}-{kind.upper()}.gguf"
+
+
+def check_pre_tokenizer(tokenizer: Tokenizer) -> str:
+    """llama.cpp's name for how a tokenizer cuts text. Raises ConfigError where it has none: its ids would differ."""
+    plain = not tokenizer.cuts and not tokenizer.nfc
+    if (name := PRE_TOKENIZERS.get(tokenizer.pattern)) is None or not plain:
+        problem = "llama.cpp cannot be told how this model's tokenizer cuts text, so its ids would be other ones."
+        raise ConfigError(problem, "Leave out --gguf, or train with --tokenizer gpt2 or bpe.")
+    return name
+
+
+def write_gguf(trained: Trained, kind: str, folder: Path) -> Path:
+    """Writes <name>-<KIND>.gguf. Raises ConfigError for a tokenizer that llama.cpp does not know."""
+    path = folder / file_name(trained, kind)
+    writer = gguf.GGUFWriter(path, "gpt2")
+    _add_facts(writer, trained, kind)
+    _add_tokenizer(writer, trained.tokenizer)
+    for name, tensor in _named(trained):
+        data, stored = _stored(name, tensor, TYPES[kind])
+        writer.add_tensor(name, data, raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _add_facts(writer: gguf.GGUFWriter, trained: Trained, kind: str) -> None:
+    config, run = trained.config, trained.run.config
+    writer.add_type("model")
+    writer.add_name(trained.name)
+    writer.add_size_label(size(config.n_parameters))
+    writer.add_description("A base model, pre-trained from scratch with WikiGPT; it continues text")
+    if licences := {part["licence"] for part in run.source}:
+        writer.add_license(", ".join(sorted(licences)))
+    if languages := [part["wiki"] for part in run.source if part["wiki"]]:
+        writer.add_languages(languages)
+    writer.add_context_length(config.context_length)
+    writer.add_embedding_length(config.emb_dim)
+    writer.add_feed_forward_length(4 * config.emb_dim)
+    writer.add_block_count(config.n_layers)
+    writer.add_head_count(config.n_heads)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_file_type(FILE_TYPES[kind])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
+    model = json.loads(tokenizer.json)["model"]
+    tokens = [f"[PAD{number}]" for number in range(tokenizer.vocab_size)]
+    types = [gguf.TokenType.UNUSED] * tokenizer.vocab_size
+    for token, number in model["vocab"].items():
+        tokens[number], types[number] = token, gguf.TokenType.NORMAL
+    for token, number in tokenizer.special.items():
+        tokens[number], types[number] = token, gguf.TokenType.CONTROL
+    writer.add_tokenizer_model("gpt2")  # any byte-level BPE
+    writer.add_tokenizer_pre(check_pre_tokenizer(tokenizer))
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]])
+    writer.add_bos_token_id(tokenizer.end_of_text)
+    writer.add_eos_token_id(tokenizer.end_of_text)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+
+
+def _named(trained: Trained) -> list[tuple[str, Tensor]]:
+    """llama.cpp's name and the tensor; a bias of zeros where the model has none for query, key and value."""
+    weights = trained.weights
+    named = [(name, weights[our]) for our, name in TOP.items()]
+    for layer in range(trained.config.n_layers):
+        for our, name in BLOCK.items():
+            weight, bias = (weights.get(f"blocks.{layer}.{our}.{part}") for part in ("weight", "bias"))
+            assert weight is not None
+            named.append((f"blk.{layer}.{name}.weight", weight))
+            named.append((f"blk.{layer}.{name}.bias", weight.new_zeros(len(weight)) if bias is None else bias))
+    return named
+
+
+def _stored(name: str, tensor: Tensor, asked: Type) -> tuple[np.ndarray, Type]:
+    """A tensor's bytes in the type that it is stored in. A row that blocks of 32 do not fit into stays at 16 bits."""
+    array = np.ascontiguousarray(tensor.float().numpy())
+    if array.ndim == 1 or name == "position_embd.weight":
+        asked = Type.F32
+    elif asked == Type.Q8_0 and array.shape[1] % 32:
+        asked = Type.F16
+    return gguf.quants.quantize(array, asked), asked
+
+
+def write_modelfile(trained: Trained, kind: str, folder: Path, licence: str) -> None:
+    """Ollama's recipe."""
+    lines: list[Any] = [
+        f"# ollama create {trained.name.lower()} -f Modelfile",
+        f"FROM ./{file_name(trained, kind)}",
+        'TEMPLATE """{{ .Prompt }}"""',
+        f"PARAMETER num_ctx {trained.config.context_length}",
+        "PARAMETER temperature 0.8",
+        "PARAMETER top_k 50",
+        f'PARAMETER stop "{trained.tokenizer.end_word}"',
+        f'LICENSE """{licence.strip()}"""',
+    ]
+    write_text(folder / "Modelfile", "\n".join(lines) + "\n")

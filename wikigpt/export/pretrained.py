@@ -1,0 +1,133 @@
+"""Weights to begin with: of a run of ours, an exported folder, or OpenAI's GPT-2, on this machine or on the hub.
+
+--init_from NAME ──> a run, or a folder with config.json and safetensors, or USER/NAME on the hub ──> Pretrained
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from wikigpt import tokenizer as tokenizers
+from wikigpt.checkpoint import WEIGHTS, find_checkpoint
+from wikigpt.config import ModelConfig, hub_token
+from wikigpt.data.shards import file_hash
+from wikigpt.errors import ConfigError, DataError, HubError, RunError
+from wikigpt.export.gpt2_names import from_gpt2
+from wikigpt.export.trained import without_padding
+from wikigpt.runs import read_run, run_path
+from wikigpt.tokenizer import TOKENIZER
+
+INDEX = f"{WEIGHTS}.index.json"
+WANTED = ["config.json", "*.safetensors", INDEX, TOKENIZER]  # of a repository on the hub
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights to begin with, and what they are of."""
+
+    name: str
+    path: str
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    tokenizer: Path | None  # None where the folder has none
+    hash: str  # SHA-256 of the first file of weights
+
+    def check_tokenizer(self, folder: Path) -> None:
+        """Raises DataError where the data was prepared with another tokenizer."""
+        if self.tokenizer is not None:
+            mine, datas = tokenizers.load(self.tokenizer), tokenizers.load(folder)
+            if not mine.gives_the_ids_of(datas):
+                problem = f"{folder.parent} was prepared with another tokenizer than {self.path} was trained with."
+                raise DataError(problem, f"Prepare it with: wikigpt prepare --tokenizer {self.tokenizer} --fresh")
+
+    def check_shape(self, config: ModelConfig) -> None:
+        """Raises ConfigError naming every field in which a model of these weights must differ."""
+        ours, asked = asdict(self.config), asdict(config)
+        wrong = [f"{k} {ours[k]}, not {asked[k]}" for k in ours if k != "drop_rate" and ours[k] != asked[k]]
+        if wrong:
+            raise ConfigError(f"The model in {self.path} has {', '.join(wrong)}.", "Leave out what asks for another.")
+
+
+def read_pretrained(model_dir: str, source: str) -> Pretrained:
+    """The weights of a run (its newest checkpoint), or of a GPT-2 as Hugging Face has it: a folder, or a repository of the
+    hub. Raises RunError where there are none, HubError where the hub does not give them."""
+    run = run_path(model_dir, source)
+    if (run / "run.json").exists():
+        found, file = read_run(run), find_checkpoint(run, "latest") / WEIGHTS
+        return Pretrained(found.name, str(run), found.config.model, load_file(file), run / "tokenizer", file_hash(file))
+    path = Path(source)
+    if not path.exists() and re.fullmatch(r"gpt2(-medium|-large|-xl)?|[\w.-]+/[\w.-]+", source):
+        path = _download(f"openai-community/{source}" if "/" not in source else source)
+    if not (path / "config.json").exists():
+        problem = f"{source} is neither a run nor a folder with a config.json."
+        raise RunError(problem, "Name a run, the folder of a GPT-2, or one on the hub (gpt2, USER/NAME).")
+    return _read_folder(path, source)
+
+
+def _read_folder(path: Path, source: str) -> Pretrained:
+    try:
+        record = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = _model_config(path, record)
+        files = _weight_files(path)
+        theirs = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        weights = {name: tensor.float() for name, tensor in from_gpt2(theirs, config).items()}
+        tokenizer = path / TOKENIZER if (path / TOKENIZER).exists() else None
+        if tokenizer is not None and (ids := tokenizers.load(tokenizer).vocab_size) < config.vocab_size:
+            weights = without_padding(weights, ids)
+            config = ModelConfig(**asdict(config) | {"vocab_size": ids})
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise RunError(f"{path} holds no readable GPT-2 ({type(error).__name__}: {error}).", "Get it again.") from error
+    name = source.rpartition("/")[2] if path.name != Path(source).name else path.resolve().name
+    return Pretrained(name, source, config, weights, tokenizer, file_hash(files[0]))
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """All files of weights: one, or those that an index names."""
+    if (path / INDEX).exists() and not (path / WEIGHTS).exists():
+        names = json.loads((path / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        return [path / name for name in dict.fromkeys(sorted(names))]
+    return [path / WEIGHTS]
+
+
+def _download(repository: str) -> Path:
+    """A repository of the hub, in the cache that all Hugging Face libraries share."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ConfigError(
+            "Reading from the hub needs huggingface_hub.", "Run: pip install -r requirements.txt"
+        ) from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=WANTED, token=hub_token()))
+    except Exception as error:  # whatever the hub's client and the network raise
+        said = " ".join(str(error).split())[:200]
+        problem = (
+            f"{repository} is no run or folder here, and the hub does not give it ({type(error).__name__}: {said})."
+        )
+        raise HubError(problem, "Check the name, or name a folder that holds it.") from None
+
+
+def _model_config(path: Path, record: Mapping[str, Any]) -> ModelConfig:
+    """Our name for each field of a GPT2Config."""
+    plain = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
+    odd = [f"{key} {record[key]}" for key, value in plain.items() if record.get(key, value) != value]
+    if record.get("model_type") != "gpt2":
+        odd = [f"model_type {record.get('model_type')}"]
+    if odd or record.get("n_inner") not in (None, 4 * record["n_embd"]):
+        raise RunError(f"{path} is no plain GPT-2 ({', '.join(odd) or 'n_inner'}).", "Take a GPT-2, or a run of ours.")
+    return ModelConfig(
+        vocab_size=record["vocab_size"],
+        context_length=record["n_positions"],
+        emb_dim=record["n_embd"],
+        n_heads=record["n_head"],
+        n_layers=record["n_layer"],
+        drop_rate=record.get("resid_pdrop", 0.1),
+        qkv_bias=True,
+    )

@@ -1,0 +1,77 @@
+"""The commands that make a run again.
+
+run.json ──> wikigpt prepare ..., wikigpt train ...
+"""
+
+import re
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from wikigpt.config import MODEL_CONFIGS, TRAINING_SETTINGS, RunConfig
+
+
+def commands(config: RunConfig, run: str, steps: int) -> list[str]:
+    """One command for each data folder, and the one that trains."""
+    return [*(prepare_command(part) for part in config.source), train_command(config, run, steps)]
+
+
+def prepare_command(part: dict[str, Any]) -> str:
+    """How a data folder was made. What only its maker has stands in capitals: files of one's own."""
+    settings, kind = part.get("settings", {}), part.get("kind", "")
+    words = ["wikigpt", "prepare", *_source_flags(part, kind), "--name", part["name"]]
+    tokenizer = str(settings.get("tokenizer", ""))
+    words += ["--tokenizer", "TOKENIZER.json" if tokenizer.startswith("sha256") else tokenizer] if tokenizer else []
+    words += ["--vocab_size", str(settings["vocab_size"])] if tokenizer == "bpe" else []
+    for name in ("held_out", "max_articles"):
+        words += [f"--{name}", str(settings[name])] if settings.get(name) is not None else []
+    words += ["--hold_out", "TITLES.txt"] if settings.get("hold_out") else []
+    return shlex.join(words)
+
+
+def _source_flags(part: dict[str, Any], kind: str) -> list[str]:
+    names = [file["name"] for file in part.get("files", [])]
+    wiki = ["--wiki", part["wiki"]] if part["wiki"] else []
+    if kind == "sample":
+        return ["--source", "sample", *wiki]
+    if kind == "hf":
+        dataset, folder = f"{part['origin']}, , ".split(", ")[:2]
+        date = ["--date", folder.split(".")[0]] if re.match(r"\d{8}\.", folder) else []
+        return ["--source", "hf", *wiki, "--dataset", dataset, *date]
+    if kind == "dump" and (official := re.match(r"\w+wiki-([\d-]{8,10})-p", names[0] if names else "")):
+        return [*wiki, "--date", official[1].replace("-", "")]
+    return ["--path", *(names or ["FILES"]), *wiki]
+
+
+def train_command(config: RunConfig, run: str, steps: int) -> str:
+    """How a run was trained, up to `steps`: its presets, and each setting in which it differs from them."""
+    presets = [(MODEL_CONFIGS, config.model_config, "tiny"), (TRAINING_SETTINGS, config.training_setting, "fast")]
+    (model, model_preset), (training, training_preset) = (
+        (name, known[name]) if name in known else (other, {}) for known, name, other in presets
+    )
+    words = ["wikigpt", "train", "--data", _data(config), "--run", run, "--model_config", model]
+    words += ["--training_setting", training, "--max_steps", str(config.total_steps), "--seed", str(config.seed)]
+    words += ["--init_from", config.init_from] if config.init_from else []
+    differing = {
+        **_other(asdict(config.model), model_preset, leave_out=("vocab_size",)),
+        **_other(asdict(config.training), {"schedule": "cosine", **training_preset}, leave_out=("num_epochs",)),
+    }
+    for name, value in differing.items():
+        words += [f"--{name}", str(value)]
+    words += ["--device", config.device, "--dtype", config.dtype]
+    words += ["--threads", str(config.threads)] if config.device == "cpu" else []
+    stopped = f"  # and stop it at step {steps:,}" if steps < config.total_steps else ""
+    return shlex.join(words) + stopped
+
+
+def _other(values: dict[str, Any], preset: dict[str, Any], leave_out: tuple[str, ...]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k not in leave_out and (k not in preset or preset[k] != v)}
+
+
+def _data(config: RunConfig) -> str:
+    """The names of the folders, without where they lay."""
+    if "," not in config.data:
+        return Path(config.data).name
+    parts = [item.rpartition(":") for item in config.data.split(",")]
+    return ",".join(f"{Path(path).name}:{share}" for path, _, share in parts)
