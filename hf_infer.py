@@ -1,71 +1,113 @@
 """Text from a published model, with torch and transformers alone: nothing of WikiGPT is imported.
 
-python hf_infer.py --model USER/NAME --input "Once upon a time"      from the Hugging Face hub
-python hf_infer.py                                                   the newest folder in exports/
+python hf_infer.py                                                the newest folder in exports/, with its own code
+python hf_infer.py --repo_id USER/NAME --input "Once upon a time" from the Hugging Face hub, with transformers' code
+python hf_infer.py --repo_id USER/NAME --trust_remote_code --revision COMMIT    with the code that lies there
 """
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
+
+CUSTOM = "modeling_gpt2_custom.py"
 
 
 def main() -> int:
     """Prints the text. Returns 2 after a mistake, which is told in one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", help="USER/NAME on the hub, or a folder; the newest in exports/ unless given")
-    add("--input", default="# Moon cheese\n\n", help="text to continue; '# Title' and an empty line ask for an article")
+    add("--repo_id", help="USER/NAME on the hub, or a folder; the newest in exports/ unless given")
+    add("--input", help="text to continue; '# Title' and an empty line ask for an article")
     add("--max_gen", type=int, default=100, help="tokens at the most")
     add("--temperature", type=float, default=0.8, help="0 takes the likeliest token always")
     add("--top_k", type=int, default=50, help="draw from the k likeliest tokens only")
     add("--seed", type=int, help="the same seed gives the same text")
     add("--stream", action="store_true", help="print the text while it is written")
-    add("--stock", action="store_true", help="transformers' own GPT-2 code instead of modeling_gpt2_custom.py")
+    add("--native", action="store_true", help=f"transformers' own GPT-2 instead of {CUSTOM}")
+    add("--revision", help="branch, tag or commit on the hub; main unless given")
+    add("--trust_remote_code", action="store_true", help=f"run {CUSTOM} from the hub; needs a commit as --revision")
     asked = parser.parse_args()
     try:
-        return generate(asked, asked.model or newest_export())
+        if asked.temperature < 0 or asked.max_gen < 1 or asked.top_k < 1:
+            raise ValueError("--temperature must be 0 or more, --max_gen and --top_k 1 or more.")
+        folder, custom = find(asked)
+        return write(asked, folder, custom)
     except KeyboardInterrupt:
         return 130
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, KeyError) as error:
         print(" ".join(str(error).split())[:400], file=sys.stderr)
         return 2
+
+
+def find(asked: argparse.Namespace) -> tuple[str, bool]:
+    """The folder of the model, downloaded where it is not on this machine, and whether its own code runs: that of a folder
+    here does; that from the hub only where it was asked for, at a commit that whoever asked can have read."""
+    name = asked.repo_id or newest_export()
+    if Path(name).is_dir():
+        has_code = (Path(name) / CUSTOM).exists()
+        return name, has_code and not asked.native
+    folder, commit = download(name, asked.revision)
+    if asked.native or not (Path(folder) / CUSTOM).exists():
+        return folder, False
+    pinned = re.fullmatch("[0-9a-f]{40}", asked.revision or "") is not None
+    if not (asked.trust_remote_code and pinned):
+        flags = f"--trust_remote_code --revision {commit}"
+        print(f"transformers' own GPT-2 runs it; to run {CUSTOM} of {name}, read it and add {flags}", file=sys.stderr)
+    return folder, asked.trust_remote_code and pinned
 
 
 def newest_export() -> str:
     """The folder that `python export_to_hf.py` wrote last."""
     folders = sorted(Path("exports").glob("[!.]*/config.json"), key=lambda path: path.stat().st_mtime)
     if not folders:
-        raise ValueError("exports/ has no model yet. Make one with: python export_to_hf.py, or give --model USER/NAME.")
+        raise ValueError(
+            "exports/ has no model yet. Make one with: python export_to_hf.py, or give --repo_id USER/NAME."
+        )
     return str(folders[-1].parent)
 
 
-def hub_token() -> str | None:
-    """HF_TOKEN of the environment or of .env: only a private model needs one."""
+def download(name: str, revision: str | None) -> tuple[str, str]:
+    """A repository of the hub in the cache that Hugging Face's libraries share, and its commit. HF_TOKEN, of the
+    environment or of .env, is needed for a private one only."""
     from dotenv import dotenv_values
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    return (os.environ.get("HF_TOKEN") or dotenv_values(".env").get("HF_TOKEN") or "").strip() or None
+    token = (os.environ.get("HF_TOKEN") or dotenv_values(".env").get("HF_TOKEN") or "").strip() or None
+    try:
+        folder = snapshot_download(
+            name, revision=revision, token=token, allow_patterns=["*.json", "*.safetensors", "*.py"]
+        )
+    except HFValidationError:
+        raise ValueError(f"{name!r} is neither a folder here nor a name on the hub (USER/NAME).") from None
+    except LocalEntryNotFoundError:
+        raise ValueError(
+            f"{name} is not a folder here, and the hub is out of reach. Check the name and the network."
+        ) from None
+    except RepositoryNotFoundError:
+        why = "or is private: then HF_TOKEN, in .env or the environment, must belong to someone who may read it"
+        raise ValueError(f"The hub has no {name} (it does not exist, {why}).") from None
+    return folder, Path(folder).name
 
 
-def generate(asked: argparse.Namespace, name: str) -> int:
-    """Loads model and tokenizer and continues the text."""
-    if asked.temperature < 0 or asked.max_gen < 1 or asked.top_k < 1:
-        raise ValueError("--temperature must be 0 or more, --max_gen and --top_k 1 or more.")
+def write(asked: argparse.Namespace, folder: str, custom: bool) -> int:
+    """Loads model and tokenizer from a folder and continues the text."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-
-    token = hub_token()
-    tokenizer = AutoTokenizer.from_pretrained(name, token=token)
-    model = AutoModelForCausalLM.from_pretrained(name, token=token, trust_remote_code=not asked.stock)
-    print(f"model: {name} ({type(model).__name__})", file=sys.stderr)
+    logging.set_verbosity_error()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=custom).eval()
+    print(f"model: {asked.repo_id or folder} ({type(model).__name__})", file=sys.stderr)
     if asked.seed is not None:
         torch.manual_seed(asked.seed)
-    ids = tokenizer(asked.input)["input_ids"] or [tokenizer.eos_token_id]  # nothing is the end of a text before
+    ids = prompt_ids(tokenizer, "# Moon cheese\n\n" if asked.input is None else asked.input)
     length = asked.max_gen
-    if asked.stock:  # that class cannot slide on
+    if not custom:  # that class cannot slide on
         ids = ids[-model.config.n_positions // 2 :]
         length = min(length, model.config.n_positions - len(ids))
     sampling = {"do_sample": asked.temperature > 0, "max_new_tokens": length}
@@ -78,6 +120,14 @@ def generate(asked: argparse.Namespace, name: str) -> int:
     if not asked.stream:
         print(tokenizer.decode(written[0], skip_special_tokens=True))
     return 0
+
+
+def prompt_ids(tokenizer, prompt: str) -> list[int]:
+    """Ids of a prompt as they would stand inside a longer text: behind a line break something follows. An empty prompt is
+    the end of a text before."""
+    if prompt.endswith("\n"):
+        return tokenizer(prompt + "A")["input_ids"][:-1]
+    return tokenizer(prompt)["input_ids"] or [tokenizer.eos_token_id]
 
 
 if __name__ == "__main__":
