@@ -46,6 +46,8 @@ def find(asked: argparse.Namespace) -> tuple[str, bool]:
     here does; that from the hub only where it was asked for, at a commit that whoever asked can have read."""
     name = asked.repo_id or newest_export()
     if Path(name).is_dir():
+        if not (Path(name) / "config.json").exists():
+            raise ValueError(f"{name} holds no model (no config.json). Name an export, such as exports/NAME.")
         has_code = (Path(name) / CUSTOM).exists()
         return name, has_code and not asked.native
     folder, commit = download(name, asked.revision)

@@ -44,7 +44,10 @@ def load_model(run: Run, device: str, checkpoint: str = "latest") -> tuple[GPTMo
     none."""
     model = GPTModel(run.config.model)
     load_weights(find_checkpoint(run.path, checkpoint), model)
-    return model.to(device).eval(), tokenizers.load(run.path / "tokenizer")
+    tokenizer = tokenizers.load(run.path / "tokenizer")
+    if tokenizer.vocab_size < run.config.model.vocab_size:  # rows that only pad: they can never be drawn
+        model.tok_emb = torch.nn.Embedding.from_pretrained(model.tok_emb.weight[: tokenizer.vocab_size])
+    return model.to(device).eval(), tokenizer
 
 
 def with_temperature(logits_V: Tensor, temperature: float) -> Tensor:

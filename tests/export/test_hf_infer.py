@@ -85,7 +85,7 @@ def test_code_from_the_hub_does_not_run_by_itself(infer, exported, tmp_path):
     [
         (("--repo_id", "exports/nothing"), "exports/nothing is not a folder here, and the hub is out of reach"),
         (("--repo_id", "a b"), "'a b' is neither a folder here nor a name on the hub"),
-        (("--repo_id", "models"), ""),
+        (("--repo_id", "models"), "models holds no model (no config.json)"),
         (("--temperature", "-1"), "--temperature must be 0 or more"),
     ],
 )

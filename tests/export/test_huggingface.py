@@ -132,10 +132,16 @@ def test_padded_rows_are_cut_off_everywhere(house, at_house, exported, tmp_path)
     """Rows that pad a vocabulary, here with logits that would always win, are in no file."""
 
     def pad(weights, record):
-        weights["tok_emb.weight"] = torch.cat([weights["tok_emb.weight"], torch.full((24, 32), 9.0)])
+        weights["tok_emb.weight"] = torch.cat(
+            [weights["tok_emb.weight"], torch.full((12, 32), 9.0), torch.full((12, 32), -9.0)]
+        )
         record["model"]["vocab_size"] += 24
 
-    copied(house, "padded", pad)
+    run = copied(house, "padded", pad)
+    model, tokenizer = load_model(read_run(run), "cpu")
+    drawn = list(generate_ids(model, [5], tokenizer.end_of_text, Sampling(max_gen=20, temperature=0)))
+    plain, _ = load_model(read_run(house / "models" / "r"), "cpu")
+    assert drawn == list(generate_ids(plain, [5], tokenizer.end_of_text, Sampling(max_gen=20, temperature=0)))
     out = tmp_path / "out"
     assert at_house(f"export --run padded --folder {out} --gguf f32 --html") == 0
     assert (out / "model.safetensors").read_bytes() == (exported / "model.safetensors").read_bytes()

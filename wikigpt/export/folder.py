@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wikigpt.config import remove_folder
 from wikigpt.errors import ConfigError, RunError
 from wikigpt.export.card import write_card
 from wikigpt.export.html import check_page, write_page
 from wikigpt.export.huggingface import CLASSES, write_huggingface
 from wikigpt.export.trained import Trained
+from wikigpt.runs import locked
 
 # All that an export may hold. What else lies in a folder is somebody's, and never removed.
 OURS = re.compile(
@@ -83,23 +83,32 @@ def write_folder(trained: Trained, form: Form, folder: Path, repository: str) ->
     """Writes an export and returns the names of its files; an older one there is replaced when the new one is whole.
     `repository` is how the card calls it. Raises ConfigError and RunError as the checks above do."""
     folder = folder.resolve()
-    check_folder(folder)
-    check_form(trained, form)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        write_huggingface(trained, form.dtype, form.max_shard_size, partial)
-        for kind in form.gguf:
-            from wikigpt.export.gguf import write_gguf
+    busy = RunError(f"Another process is writing {folder}.", "Wait for it, or name another folder with --folder.")
+    with locked(folder, busy):
+        check_folder(folder)
+        check_form(trained, form)
+        partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+        for left in (partial, old):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            _write(trained, form, partial, repository)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        return sorted(path.name for path in folder.iterdir())
 
-            write_gguf(trained, kind, partial)
-        if form.html:
-            write_page(trained, partial)
-        write_card(trained, form.dtype, form.gguf, partial, repository)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    remove_folder(folder)
-    partial.rename(folder)
-    return sorted(path.name for path in folder.iterdir())
+
+def _write(trained: Trained, form: Form, folder: Path, repository: str) -> None:
+    write_huggingface(trained, form.dtype, form.max_shard_size, folder)
+    for kind in form.gguf:
+        from wikigpt.export.gguf import write_gguf
+
+        write_gguf(trained, kind, folder)
+    if form.html:
+        write_page(trained, folder)
+    write_card(trained, form.dtype, form.gguf, folder, repository)
