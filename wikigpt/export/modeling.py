@@ -6,6 +6,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationMixin, GPT2LMHeadModel, PreTrainedModel
@@ -13,7 +14,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from wikigpt.export.configuration import GPT2CustomConfig
 from wikigpt.export.gpt2_names import from_gpt2, to_gpt2
-from wikigpt.transformer import GPTModel
+from wikigpt.transformer import GPTModel, KVCache
 
 
 class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
@@ -25,6 +26,8 @@ class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
     def __init__(self, config: GPT2CustomConfig) -> None:
         super().__init__(config)
         self.gpt = GPTModel(config)
+        self.read: Tensor | None = None  # the ids (B, T) whose keys and values are in the cache, while it generates
+        self.cache: KVCache | None = None
         self.post_init()
 
     @classmethod
@@ -45,24 +48,34 @@ class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
         stock.save_pretrained(path, *args, **kwargs)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        cache: KVCache | None = None,
+        **_: Any,
     ) -> CausalLMOutput:
         """Token ids (B, T) to logits (B, T, V); with labels (the ids themselves; -100 where nothing is asked) also the
-        loss in nats."""
+        loss in nats. A cache holds what came before the ids."""
         if attention_mask is not None and not attention_mask.bool().all():
             raise ValueError("padding is not known here: give prompts of one length, or load the stock class")
-        logits = self.gpt(input_ids)
+        logits = self.gpt(input_ids, cache)
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
         return CausalLMOutput(loss=loss, logits=logits)
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
-    ) -> dict[str, Tensor | None]:
-        """Reads everything anew for each token: simple, and slow for long texts, where the stock class has a cache. Beyond
-        the context the window jumps by half of it, as in training's own generator."""
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, is_first_iteration: bool = False, **_: Any
+    ) -> dict[str, Any]:
+        """What to read for the next token: the last one alone where the cache holds all before it. Beyond the context the
+        window jumps by half of it and is read anew, as in WikiGPT's own generator."""
         length, context = input_ids.shape[1], self.config.context_length
         jump = max(1, context // 2)
-        start = -(-max(0, length - context) // jump) * jump
-        return {"input_ids": input_ids[:, start:], "attention_mask": None}
+        window = input_ids[:, -(-max(0, length - context) // jump) * jump :]
+        if not is_first_iteration and self.read is not None and torch.equal(self.read, window[:, :-1]):
+            unread = window[:, -1:]
+        else:
+            unread, self.cache = window, KVCache(self.config, len(window), self.device, self.dtype)
+        self.read = window
+        return {"input_ids": unread, "attention_mask": attention_mask, "cache": self.cache}

@@ -174,11 +174,12 @@ function softmax(x) {
 // The likeliest token at temperature 0, else one of the k likeliest, by its probability.
 function draw(logits, { temperature, top_k }, random) {
   if (temperature === 0) return logits.indexOf(logits.reduce((a, b) => Math.max(a, b), -Infinity));
-  const best = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a]).slice(0, top_k || logits.length);
-  const shares = Float64Array.from(best, (id) => logits[id] / temperature);
+  const worst = top_k > 0 && top_k < logits.length ? logits.slice().sort()[logits.length - top_k] : -Infinity;
+  const shares = Float64Array.from(logits, (logit) => (logit < worst ? -Infinity : logit / temperature));
   softmax(shares);
   let left = random();
-  return best[shares.findIndex((share) => (left -= share) < 0)] ?? best[0];
+  const drawn = shares.findIndex((share) => (left -= share) < 0);
+  return drawn >= 0 ? drawn : shares.findLastIndex((share) => share > 0); // the shares add up to a hair less than 1
 }
 
 // Numbers from 0 to 1 that follow from a seed (mulberry32).
