@@ -55,7 +55,7 @@ class Train:
     like: str | None = None
     """take model, training settings, length and data of this run, where nothing else is given"""
     init_from: str | None = None
-    """begin with the weights of this run or folder (ours or Hugging Face's GPT-2), with fresh schedules"""
+    """begin with the weights of this run, exported folder, or GPT-2 on the hub (gpt2, USER/NAME), with fresh schedules"""
     max_steps: int | None = None
     """optimiser steps, instead of epochs"""
     hours: float | None = None
