@@ -6,12 +6,17 @@ python hf_infer.py --repo_id USER/NAME --trust_remote_code --revision COMMIT    
 """
 
 import argparse
+import json
 import os
 import re
 import sys
 from pathlib import Path
 
 CUSTOM = "modeling_gpt2_custom.py"
+CODE = {
+    ("AutoConfig", "configuration_gpt2_custom.GPT2CustomConfig"),
+    ("AutoModelForCausalLM", "modeling_gpt2_custom.GPT2CustomLMHeadModel"),
+}
 
 
 def main() -> int:
@@ -36,8 +41,9 @@ def main() -> int:
         return write(asked, folder, custom)
     except KeyboardInterrupt:
         return 130
-    except (ImportError, OSError, ValueError, RuntimeError, KeyError) as error:
-        print(" ".join(str(error).split())[:400], file=sys.stderr)
+    except Exception as error:  # whatever the libraries raise for a damaged file or a broken network
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        print(kind + " ".join(str(error).split())[:400], file=sys.stderr)
         return 2
 
 
@@ -46,18 +52,27 @@ def find(asked: argparse.Namespace) -> tuple[str, bool]:
     here does; that from the hub only where it was asked for, at a commit that whoever asked can have read."""
     name = asked.repo_id or newest_export()
     if Path(name).is_dir():
-        if not (Path(name) / "config.json").exists():
-            raise ValueError(f"{name} holds no model (no config.json). Name an export, such as exports/NAME.")
-        has_code = (Path(name) / CUSTOM).exists()
-        return name, has_code and not asked.native
+        return name, has_code(name) and not asked.native
     folder, commit = download(name, asked.revision)
-    if asked.native or not (Path(folder) / CUSTOM).exists():
+    if asked.native or not has_code(folder):
         return folder, False
     pinned = re.fullmatch("[0-9a-f]{40}", asked.revision or "") is not None
     if not (asked.trust_remote_code and pinned):
         flags = f"--trust_remote_code --revision {commit}"
         print(f"transformers' own GPT-2 runs it; to run {CUSTOM} of {name}, read it and add {flags}", file=sys.stderr)
     return folder, asked.trust_remote_code and pinned
+
+
+def has_code(folder: str) -> bool:
+    """Whether a folder has the code that WikiGPT publishes. config.json could also name code in some other repository, which
+    nobody asked for: that never runs."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        named = config.get("auto_map") or {}
+    except (OSError, ValueError, AttributeError) as error:
+        why = "no config.json" if isinstance(error, OSError) else "its config.json cannot be read"
+        raise ValueError(f"{folder} holds no model ({why}). Name an export, such as exports/NAME.") from None
+    return named != {} and set(named.items()) <= CODE and (Path(folder) / CUSTOM).exists()
 
 
 def newest_export() -> str:
@@ -78,6 +93,8 @@ def download(name: str, revision: str | None) -> tuple[str, str]:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     token = (os.environ.get("HF_TOKEN") or dotenv_values(".env").get("HF_TOKEN") or "").strip() or None
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("HF_TOKEN is no token: it holds spaces or other signs. Copy it again.")
     try:
         folder = snapshot_download(
             name, revision=revision, token=token, allow_patterns=["*.json", "*.safetensors", "*.py"]
@@ -102,12 +119,14 @@ def write(asked: argparse.Namespace, folder: str, custom: bool) -> int:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=custom).eval()
     print(f"model: {asked.repo_id or folder} ({type(model).__name__})", file=sys.stderr)
     if asked.seed is not None:
         torch.manual_seed(asked.seed)
-    ids = prompt_ids(tokenizer, "# Moon cheese\n\n" if asked.input is None else asked.input)
+    prompt = "# Moon cheese\n\n" if asked.input is None else asked.input
+    prompt = prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a character is none
+    ids = prompt_ids(tokenizer, prompt)
     length = asked.max_gen
     if not custom:  # that class cannot slide on
         ids = ids[-model.config.n_positions // 2 :]

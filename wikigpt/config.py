@@ -176,6 +176,8 @@ class ModelConfig:
         return (self.vocab_size + self.context_length) * D + self.n_layers * (norms + attention + feed_forward) + 2 * D
 
 
+HUB = "hf://"  # before USER/NAME, in `init_from`: weights that came from the hub
+
 SCHEDULES = ("cosine", "wsd", "constant")
 
 
@@ -235,6 +237,7 @@ class RunConfig:
     source: list[dict[str, Any]] = field(
         default_factory=list
     )  # of each data folder: whose text, and how it was prepared
+    init_source: list[dict[str, Any]] = field(default_factory=list)  # the same of the run whose weights it began with
     hardware: str = ""  # what it runs on, in words
     wikigpt_commit: str = ""  # of the clone that it was trained with; "" where that is not known
 
@@ -247,6 +250,14 @@ class RunConfig:
         """Names of the data folders, without where they lie."""
         paths = [part.rpartition(":")[0] for part in self.data.split(",")] if "," in self.data else [self.data]
         return "+".join(Path(path).name for path in paths)
+
+    @property
+    def init_name(self) -> str | None:
+        """Whose weights it began with, without where they lay: the name of a run or folder, or USER/NAME on the hub."""
+        if self.init_from is None:
+            return None
+        on_hub = self.init_from.startswith(HUB)
+        return self.init_from.removeprefix(HUB) if on_hub else Path(self.init_from.replace("\\", "/")).name
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))

@@ -105,6 +105,7 @@ class Request:
     keep_every: int | None = None
     init_from: str | None = None
     init_hash: str | None = None
+    init_source: list[dict[str, Any]] = field(default_factory=list)
 
 
 def settle(
@@ -159,6 +160,7 @@ def settle(
         init_from=request.init_from or (old.init_from if old is not None else None),
         init_hash=request.init_hash or (old.init_hash if old is not None else None),
         source=[folder.source for folder, _ in data.parts],
+        init_source=request.init_source or (old.init_source if old is not None else []),
         hardware=machine.name,
         wikigpt_commit=own_commit(),
     )
@@ -301,6 +303,7 @@ def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None
     said = {"learning_rate", "total_steps", "data", "device", "hardware", "dtype", "threads"}
     said |= {"torch_version", "wikigpt_version", "wikigpt_commit"}
     unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
+    unsaid |= {"init_source"}
     unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
     later = ("tokenizer_hash", "hardware", "wikigpt_commit")  # recorded by now, not from the beginning
     known = replace(old, **{name: getattr(old, name) or getattr(new, name) for name in later})

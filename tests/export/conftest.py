@@ -1,5 +1,7 @@
 """Two finished runs that several tests publish: with an own BPE, and with GPT-2's vocabulary."""
 
+import shutil
+
 import pytest
 from helpers import wikigpt
 
@@ -27,8 +29,28 @@ def exported(house):
     return house / "exports" / "r"
 
 
+@pytest.fixture(autouse=True)
+def as_it_was(request):
+    """Whatever a test exports over it, the next one finds the plain export."""
+    if "house" not in request.fixturenames:
+        yield
+        return
+    folder, plain = request.getfixturevalue("exported"), request.getfixturevalue("plain")
+    yield
+    if not folder.exists() or {path.name: path.read_bytes() for path in folder.iterdir()} != plain:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name, content in plain.items():
+            (folder / name).write_bytes(content)
+
+
+@pytest.fixture(scope="session")
+def plain(exported):
+    return {path.name: path.read_bytes() for path in exported.iterdir()}
+
+
 @pytest.fixture
-def at_house(house, data, monkeypatch):
+def at_house(house, plain, data, monkeypatch):
     """Runs a command in the house; returns its exit code."""
     monkeypatch.chdir(house)
     return lambda command: wikigpt(command, data.path.parent)

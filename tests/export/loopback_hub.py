@@ -119,9 +119,14 @@ class Handler(BaseHTTPRequestHandler):
         return ("space" if found[1] == "spaces/" else "model"), found[2]
 
     def do_PUT(self):
-        """A large file."""
+        """A large file, or settings."""
         if not self.begins():
             return
+        if self.path.endswith("/settings"):
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            private = asked.get("private", asked.get("visibility") == "private")
+            self.server.private[self.repository()] = private
+            return self.answer(200, {"private": private})
         oid, size = self.path.removeprefix("/large/"), int(self.headers["Content-Length"])
         if self.server.breaks is not None and size > self.server.breaks:
             self.rfile.read(self.server.breaks)

@@ -14,7 +14,7 @@ from wikigpt.config import RunConfig, TrainingSettings
 from wikigpt.export.card import card, in_bash
 from wikigpt.export.licence import hub_licence, notice
 from wikigpt.export.reproduce import prepare_command, train_command
-from wikigpt.export.trained import read_trained, size
+from wikigpt.export.trained import Form, read_trained, size
 from wikigpt.metrics import read_all
 from wikigpt.runs import read_run
 
@@ -71,7 +71,7 @@ def test_its_metadata_pass_the_rules_of_the_hub(trained, exported):
 )
 def test_languages_that_are_not_what_their_wiki_is_called(trained, wiki, language):
     run = replace(trained.run.config, source=[trained.run.config.source[0] | {"wiki": wiki}])
-    text = card(replace(trained, run=replace(trained.run, config=run)), "float32", (), "USER/x")
+    text = card(replace(trained, run=replace(trained.run, config=run)), Form(), "USER/x")
     assert head(text).get("language") == language and card_errors(text) == []
 
 
@@ -84,28 +84,34 @@ def test_languages_that_are_not_what_their_wiki_is_called(trained, wiki, languag
         ([], {"license": "unknown"}),
         (["My Own, v1"], {"license": "other", "license_name": "my-own-v1", "license_link": "LICENSE"}),
         (["CC0", "MIT"], {"license": "other", "license_name": "cc0-and-mit", "license_link": "LICENSE"}),
+        (
+            ["CC BY-SA 4.0 International"],
+            {"license": "other", "license_name": "cc-by-sa-4.0-international", "license_link": "LICENSE"},
+        ),
         (["公有领域"], {"license": "other", "license_name": "see-license", "license_link": "LICENSE"}),
     ],
 )
 def test_licences(trained, licences, fields):
     source = [trained.run.config.source[0] | {"licence": licence} for licence in licences]
-    assert hub_licence(source) == fields
     run = replace(trained.run.config, source=source)
-    text = card(replace(trained, run=replace(trained.run, config=run)), "float32", (), "USER/x")
+    assert hub_licence(run) == fields
+    text = card(replace(trained, run=replace(trained.run, config=run)), Form(), "USER/x")
     assert card_errors(text) == []
-    assert all(licence in text and licence in notice(source) for licence in licences)
+    assert all(licence in text and licence in notice(run) for licence in licences)
 
 
 def test_what_it_wrote_is_shown_as_it_is(trained, house):
     """Marks of Markdown and HTML in a sample do nothing."""
     path = trained.run.path / "samples.md"
     before = path.read_text()
-    path.write_text(before + "\n## Step 30\n\n**A | B**\n\n> # Not a heading <script>alert(1)</script> *x* `y`\n")
+    written = "> # Not a heading <script>alert(1)</script> *x* `y`\n>     - a\n> 1. b\n> &amp; http://c @d\n"
+    path.write_text(f"{before}\n## Step 30\n\n**A | B**\n\n{written}")
     try:
-        text = card(trained, "float32", (), "USER/x")
+        text = card(trained, Form(), "USER/x")
     finally:
         path.write_text(before)
     assert "> \\# Not a heading \\<script\\>alert(1)\\</script\\> \\*x\\* \\`y\\`" in text and "**A \\| B**" in text
+    assert "> \\- a\n> 1\\. b\n> \\&amp; http\\://c \\@d\n" in text
 
 
 def test_an_old_run_and_one_that_was_not_evaluated(trained):
@@ -113,12 +119,42 @@ def test_an_old_run_and_one_that_was_not_evaluated(trained):
     known = ("name", "wiki", "origin", "licence", "attribution", "articles", "tokens")
     source = [{key: value for key, value in trained.run.config.source[0].items() if key in known}]
     run = replace(trained.run.config, source=source, hardware="", wikigpt_commit="")
-    text = card(replace(trained, run=replace(trained.run, config=run)), "float32", (), "USER/x")
+    text = card(replace(trained, run=replace(trained.run, config=run)), Form(), "USER/x")
     assert card_errors(text) == [] and "With WikiGPT:" in text
     other = replace(trained, checkpoint=trained.checkpoint.with_name("step_00000007"))
-    text = card(other, "float32", (), "USER/x")
+    text = card(other, Form(), "USER/x")
     assert "It was not evaluated at this step (7)." in text and "model-index" not in text and card_errors(text) == []
-    assert "stop it at step 7" in text
+    assert "--keep_every 7\n" in text and "wikigpt export --run r --checkpoint 7\n" in text
+
+
+def test_a_mixture_says_all_it_has_seen(trained):
+    part = trained.run.config.source[0]
+    source = [part, part | {"name": "novels", "wiki": "", "licence": "CC0", "attribution": "", "origin": "novels.txt"}]
+    run = replace(trained.run.config, source=source, data="/home/alice/es:7/10,/home/alice/novels:3/10")
+    text = card(replace(trained, run=replace(trained.run, config=run)), Form(), "USER/x")
+    assert "tokens of Wikipedia (es), novels." in text and "Shares: `es:7/10,novels:3/10`." in text
+    assert "alice" not in text and "- novels.txt Licence of this text: CC0." in text
+
+
+@pytest.mark.parametrize(
+    ("init_from", "known", "says", "licence"),
+    [
+        ("hf://openai-community/gpt2", False, "on the weights of openai-community/gpt2", "other"),
+        ("/home/alice/secret/base", False, "on the weights of base", "other"),
+        ("models/older", True, "on the weights of older", "cc-by-sa-4.0"),
+    ],
+)
+def test_what_it_began_with_counts_too(trained, init_from, known, says, licence):
+    older = (
+        [trained.run.config.source[0] | {"name": "fr", "wiki": "fr", "attribution": "Text: French."}] if known else []
+    )
+    run = replace(trained.run.config, init_from=init_from, init_hash="abc", init_source=older)
+    text = card(replace(trained, run=replace(trained.run, config=run)), Form(), "USER/x")
+    assert says in text and "from scratch" not in text and "nothing else" not in text and "alice" not in text
+    assert card_errors(text) == [] and head(text)["license"] == licence and "SHA-256 `abc`" in text
+    assert head(text).get("base_model") == ("openai-community/gpt2" if init_from.startswith("hf") else None)
+    assert ("Text: French." in text) == known == ("Text: French." in notice(run))
+    assert ("It began with the weights of" in notice(run)) != known
 
 
 def test_sizes():
@@ -180,8 +216,16 @@ GPT2 = {"tokenizer": "gpt2", "vocab_size": 50257, "held_out": 0.01, "hold_out": 
             "wikigpt prepare --source hf --wiki pt --dataset HuggingFaceFW/finewiki --name x",
         ),
         (
-            {"kind": "files", "wiki": "", "files": [{"name": "a.jsonl"}], "settings": GPT2 | {"tokenizer": "sha256 0"}},
-            "wikigpt prepare --path a.jsonl --name x --tokenizer TOKENIZER.json --held_out 0.01",
+            {
+                "kind": "files", "wiki": "", "files": [{"name": "a.jsonl"}], "settings": GPT2 | {"tokenizer": "sha256 0"},
+                "cleaner": "files/1 (text=the body, title=head)", "licence": "CC0",
+            },
+            "wikigpt prepare --path a.jsonl --name x --tokenizer TOKENIZER.json --held_out 0.01 --text_field 'the body' "
+            "--title_field head --licence CC0",
+        ),
+        (
+            {"kind": "files", "wiki": "", "files": [{"name": f"{n}.txt"} for n in range(100)], "cleaner": "f (text=a)"},
+            "wikigpt prepare --path FILES --name x --text_field a --licence 'CC BY-SA 4.0'",
         ),
     ],
 )  # fmt: skip
@@ -194,18 +238,18 @@ def test_how_a_run_was_trained(house):
     training = TrainingSettings(1e-3, 3, 2, 0.0, 7, 4, 0.0, "cosine")
     other = replace(
         run, model=replace(run.model, qkv_bias=False), training=training, training_setting="mine", device="cuda",
-        data="a/en:7/10,b/pt:3/10", init_from="gpt2", model_config="tiny",
+        data="a/en:7/10,b/pt:3/10", init_from="hf://openai-community/gpt2", model_config="tiny",
     )  # fmt: skip
     command = train_command(other, "my run", 20)
     assert command.startswith(
         "wikigpt train --data en:7/10,pt:3/10 --run 'my run' --model_config tiny --training_setting fast "
     )
     assert (
-        "--init_from gpt2 " in command
+        "--init_from hf://openai-community/gpt2 " in command
         and "--qkv_bias False" in command
         and "--gradient_accumulation_steps 4" in command
     )
-    assert "--threads" not in command and command.endswith("# and stop it at step 20")
+    assert "--threads" not in command and command.endswith(" --keep_every 20")
     assert "--num_epochs" not in command and "--vocab_size" not in command
 
 

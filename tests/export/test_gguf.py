@@ -152,7 +152,12 @@ def test_a_width_that_blocks_do_not_fit_into(at_house, house, tmp_path):
 
 
 def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused():
-    from wikigpt.tokenizer import Tokenizer
+    from wikigpt.tokenizer import Tokenizer, gpt2
 
     with pytest.raises(ConfigError, match=r"llama.cpp cannot be told"):
         check_pre_tokenizer(Tokenizer("other", {bytes([b]): b for b in range(256)}, r"[\s\S]"))
+    mine = gpt2()
+    record = json.loads(mine.json)
+    record["model"]["ignore_merges"] = True
+    with pytest.raises(ConfigError, match=r"llama.cpp cannot be told"):
+        check_pre_tokenizer(Tokenizer("gpt2", mine.ranks, mine.pattern, json_text=json.dumps(record)))

@@ -1,6 +1,8 @@
 """hf_infer.py: a published model runs with torch and transformers alone; code from the hub only where it was asked for."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +79,41 @@ def test_code_from_the_hub_does_not_run_by_itself(infer, exported, tmp_path):
             assert not trace.exists(), flags
         done = infer(*asked, "--trust_remote_code", "--revision", commit, hub=hub)
         assert done.returncode == 0 and trace.exists()
+
+
+@pytest.mark.slow
+def test_code_of_another_repository_never_runs(infer, exported, tmp_path):
+    """config.json may name code elsewhere, which transformers would fetch at whatever it is by now."""
+    trace = tmp_path / "trace"
+    files = {p.name: p.read_bytes() for p in exported.iterdir()}
+    elsewhere = {"AutoModelForCausalLM": "evil/repo--modeling_gpt2_custom.GPT2CustomLMHeadModel"}
+    files["config.json"] = json.dumps(json.loads(files["config.json"]) | {"auto_map": elsewhere}).encode()
+    (tmp_path / "local").mkdir()
+    for name, content in files.items():
+        (tmp_path / "local" / name).write_bytes(content)
+    with Hub() as hub:
+        commit = hub.commit("model", "nice/repo", "main", files)
+        evil = files | {"modeling_gpt2_custom.py": f"open({str(trace)!r}, 'w').close()\n".encode()}
+        hub.commit("model", "evil/repo", "main", evil)
+        asked = ("--input", "a", "--max_gen", "2", "--trust_remote_code", "--revision", commit)
+        for name in ("nice/repo", str(tmp_path / "local")):
+            done = infer("--repo_id", name, *asked, hub=hub)
+            assert done.returncode == 0 and "(GPT2LMHeadModel)" in done.stderr, done.stderr
+            assert not trace.exists() and not any("evil" in path for _, path, _ in hub.requests)
+
+
+@pytest.mark.slow
+def test_damage_gets_one_line(infer, exported, tmp_path):
+    folder = tmp_path / "damaged"
+    for name, content in (("model.safetensors", b"\x08"), ("config.json", b"[]"), ("tokenizer.json", b"{}")):
+        shutil.copytree(exported, folder)
+        (folder / name).write_bytes(content)
+        done = infer("--repo_id", str(folder))
+        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        shutil.rmtree(folder)
+    with Hub() as hub:
+        done = infer("--repo_id", "someone/wiki", hub=hub, HF_TOKEN="hf_sec\nret")
+    assert done.returncode == 2 and "HF_TOKEN is no token" in done.stderr and "hf_sec" not in done.stderr
 
 
 @pytest.mark.slow

@@ -79,6 +79,20 @@ def test_its_javascript_writes_what_our_model_writes(trained, tmp_path):
     assert all(abs(count - share) < 120 for count, share in zip(found["counts"][1:], shares.tolist(), strict=True))
 
 
+def test_a_piece_that_is_a_token_as_a_whole(house, tmp_path):
+    """A token that no merges make (`ignore_merges`): the page takes it whole, as we do."""
+    trained = read_trained(read_run(house / "models" / "r"))
+    ranks = trained.tokenizer.ranks | {b" Qzxw": len(trained.tokenizer.ranks)}
+    tokenizer = Tokenizer("bpe", ranks, trained.tokenizer.pattern)
+    weights = trained.weights | {"tok_emb.weight": torch.zeros(tokenizer.vocab_size, 32)}
+    config = replace(trained.config, vocab_size=tokenizer.vocab_size)
+    path = write_page(replace(trained, tokenizer=tokenizer, weights=weights, config=config), tmp_path)
+    given = json.dumps({"texts": ["La Qzxw Qzxwy"], "prompts": [], "length": 1})
+    done = subprocess.run([NODE, "-e", IN_NODE, path], input=given, capture_output=True, text=True, check=True)
+    ids = json.loads(done.stdout)["ids"][0]
+    assert ids == tokenizer.encode("La Qzxw Qzxwy").tolist() and len(ranks) - 1 in ids
+
+
 def test_eight_bits_are_close(trained):
     for name, tensor in dequantized(quantized(trained.weights)).items():
         largest = trained.weights[name].abs().amax(-1, keepdim=True)

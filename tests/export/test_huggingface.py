@@ -181,6 +181,7 @@ def test_again_replaces_it_and_anything_else_is_left_alone(house, at_house, expo
         ("--checkpoint step_00000031.partial", "no checkpoint 'step_00000031.partial'"),
         ("--checkpoint 7", "no checkpoint '7'"),
         ("--dtype int4", "'float32', 'bfloat16', 'float16'"),
+        ("--max_shard_size 0GB", "--max_shard_size cannot be '0GB'"),
         ("--max_shard_size many", "--max_shard_size cannot be 'many'. Give a size with its unit"),
         ("--gguf q2_k", "q2_k"),
         ("--public", "--public goes with --push or --space."),
@@ -210,6 +211,15 @@ def test_what_does_not_belong_together_is_refused(house, at_house, tmp_path, cap
     assert at_house(f"export --run broken --folder {tmp_path}/out") == 2
     assert "is not the tokenizer that broken was trained with" in capsys.readouterr().err
 
+    for layers in (1, 3):
+
+        def other(weights, record, layers=layers):
+            record["model"]["n_layers"] = layers
+
+        copied(house, "broken", other)
+        assert at_house(f"export --run broken --folder {tmp_path}/out") == 2
+        assert "are of another model than its run.json" in capsys.readouterr().err
+
     def infinite(weights, record):
         weights["final_norm.weight"][0] = float("nan")
 
@@ -224,8 +234,61 @@ def test_what_does_not_belong_together_is_refused(house, at_house, tmp_path, cap
     assert at_house(f"export --run broken --folder {tmp_path}/out --dtype float16") == 2
     assert "too large for torch.float16" in capsys.readouterr().err
     run = copied(house, "broken", lambda weights, record: None)
+    newest = newest_checkpoint(run)
+    newest.rename(newest.with_name("aside_00000030"))  # as a run that was extended leaves it
+    assert at_house(f"export --run broken --folder {tmp_path}/out --checkpoint aside_00000030") == 2
+    assert "its figures are no longer known" in capsys.readouterr().err
     shutil.rmtree(run / "checkpoints")
     assert at_house(f"export --run broken --folder {tmp_path}/out") == 2
     assert "has no checkpoint yet" in capsys.readouterr().err
     shutil.rmtree(run)
     assert list(tmp_path.iterdir()) == [] and RunConfig.load(house / "models/r/run.json").model.vocab_size == 1000
+
+
+def test_what_a_kill_leaves_beside_it(house, at_house, tmp_path, capsys):
+    """Between the two renames of a replacement the older export is .name.old: it comes back, also if the next one fails."""
+    out, old = tmp_path / "out", tmp_path / ".out.old"
+    assert at_house(f"export --run r --folder {out}") == 0
+    before = (out / "model.safetensors").read_bytes()
+    out.rename(old)
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "README.md.partial").write_text("half")
+    assert at_house(f"export --run r --folder {out} --max_shard_size none") == 2
+    assert (out / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == ["out"]
+    old.mkdir()
+    (old / "diary.txt").write_text("somebody's")
+    assert at_house(f"export --run r --folder {out}") == 2
+    assert ".out.old is there and holds what is no export (diary.txt)" in capsys.readouterr().err
+    assert (old / "diary.txt").exists()
+
+
+def test_the_working_folder_itself(house, data, tmp_path, monkeypatch):
+    from helpers import wikigpt
+
+    monkeypatch.chdir(tmp_path)
+    assert wikigpt(f"export --run {house}/models/r --folder . --push someone/x --dry_run", data.path.parent) == 0
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+def test_other_programs_may_read_the_weights(exported):
+    assert (exported / "model.safetensors").stat().st_mode == (exported / "config.json").stat().st_mode
+
+
+def test_a_tokenizer_with_a_decoder_of_several_steps(house, at_house, tmp_path):
+    """As some foreign ones have it: what is written behind the text is nothing, and transformers can read the file."""
+    from transformers import AutoTokenizer
+
+    from wikigpt import tokenizer as tokenizers
+
+    def foreign(weights, record):
+        path = house / "models" / "foreign" / "tokenizer" / "tokenizer.json"
+        mine = json.loads(path.read_text())
+        mine["decoder"] = {"type": "Sequence", "decoders": [mine["decoder"]]}
+        path.write_text(json.dumps(mine))
+        record["tokenizer_hash"] = tokenizers.load(path).sha256
+
+    copied(house, "foreign", foreign)
+    assert at_house(f"export --run foreign --folder {tmp_path}/out") == 0
+    ids = AutoTokenizer.from_pretrained(tmp_path / "out")("La Luna")["input_ids"]
+    assert ids == tokenizers.load(house / "models/foreign/tokenizer").encode("La Luna").tolist()

@@ -106,7 +106,7 @@ def test_a_repository_of_the_hub(openai, house, tmp_path):
 
         done = train("gpt2")
         assert done.returncode == 0 and "finished: models/from-hub" in done.stderr, done.stderr
-        assert RunConfig.load(tmp_path / "models/from-hub/run.json").init_from == "gpt2"
+        assert RunConfig.load(tmp_path / "models/from-hub/run.json").init_from == "hf://openai-community/gpt2"
         wrong = train("someone/nothing")
         assert wrong.returncode == 2
         assert "someone/nothing is no run or folder here, and the hub does not give it" in wrong.stderr
@@ -117,13 +117,26 @@ def test_a_repository_of_the_hub(openai, house, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"model_type": "llama"}, "model_type llama"), ({"activation_function": "relu"}, "activation_function relu")],
+    [
+        ({"model_type": "llama"}, "model_type llama"),
+        ({"activation_function": "relu"}, "activation_function relu"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True"),
+        ({"n_layer": 1}, "2 blocks, where config.json has 1"),
+        ({"n_layer": 3}, "2 blocks, where config.json has 3"),
+    ],
 )
 def test_what_is_no_plain_gpt2_is_refused(exported, tmp_path, change, says):
     record = json.loads((exported / "config.json").read_text()) | change
     (tmp_path / "config.json").write_text(json.dumps(record))
+    shutil.copy(exported / "model.safetensors", tmp_path)
     with pytest.raises(RunError, match=says):
         read_pretrained("models", str(tmp_path))
+
+
+def test_a_run_remembers_whose_text_its_weights_had_seen(house, at_house):
+    assert at_house(f"train --init_from r --run younger --fresh {MORE}") == 0
+    run = RunConfig.load(house / "models/younger/run.json")
+    assert run.init_name == "r" and run.init_source == RunConfig.load(house / "models/r/run.json").source
 
 
 def test_a_folder_that_lacks_a_part_is_refused(at_house, tmp_path):

@@ -56,13 +56,14 @@ def test_again_changes_what_differs_and_removes_what_is_stale(hub, at_house, exp
     commit = hub.branches["model", name]["main"]
     hub.commits["model", name][commit]["notes.txt"] = b"somebody's own"
     hub.requests.clear()
-    assert at_house("export --run r --push someone --max_shard_size 40KB") == 0
+    assert at_house("export --run r --push someone --public --max_shard_size 40KB") == 0
     assert hub.files(name) == on_disk(exported) | {"notes.txt": b"somebody's own"}
     assert "model.safetensors" not in hub.files(name) and "Modelfile" not in hub.files(name)
     commit = hub.branches["model", name]["main"]
-    assert at_house("export --run r --push someone --max_shard_size 40KB") == 0  # the same once more: no new commit
+    assert (
+        at_house("export --run r --push someone --public --max_shard_size 40KB") == 0
+    )  # the same once more: no new commit
     assert hub.branches["model", name]["main"] == commit
-    assert at_house("export --run r") == 0
 
 
 def test_a_branch(hub, at_house, exported):
@@ -71,7 +72,6 @@ def test_a_branch(hub, at_house, exported):
     assert at_house("export --run r --push someone/wiki --revision step-30 --dtype bfloat16") == 0
     assert hub.files("someone/wiki") == before
     assert hub.files("someone/wiki", branch="step-30") == on_disk(exported) != before
-    assert at_house("export --run r") == 0
 
 
 def test_a_page_becomes_a_static_space(hub, at_house, exported, capsys):
@@ -81,7 +81,6 @@ def test_a_page_becomes_a_static_space(hub, at_house, exported, capsys):
     head = files["README.md"].decode()
     assert "sdk: static" in head and "app_file: index.html" in head and "models: [someone/wiki]" in head
     assert f"{hub.url}/spaces/someone/wiki-page" in capsys.readouterr().err
-    assert at_house("export --run r") == 0
 
 
 def test_a_dry_run_says_what_would_be_sent_and_asks_nobody(hub, at_house, exported, monkeypatch, capsys):
@@ -93,6 +92,31 @@ def test_a_dry_run_says_what_would_be_sent_and_asks_nobody(hub, at_house, export
     size = (exported / "model.safetensors").stat().st_size
     assert re.search(rf"^ +{size:,}  model.safetensors$", said, re.MULTILINE)
     assert hub.requests == []
+
+
+def test_a_repository_that_is_there_keeps_its_visibility(hub, at_house, capsys):
+    """What is public is not written to unasked; --public makes public what was private."""
+    assert at_house("export --run r --push someone/wiki") == 0
+    assert at_house("export --run r --push someone/wiki --public") == 0
+    assert not hub.private["model", "someone/wiki"]
+    capsys.readouterr()
+    commit = hub.branches["model", "someone/wiki"]["main"]
+    assert at_house("export --run r --push someone/wiki --dtype bfloat16") == 2
+    assert "someone/wiki is there and is public. Add --public" in one_line(capsys)
+    assert hub.branches["model", "someone/wiki"]["main"] == commit
+
+
+def test_what_is_no_export_is_not_written_over(hub, at_house, capsys):
+    theirs = {"config.json": b"{}", "README.md": b"Llama", "model-00001-of-00009.safetensors": b"0" * 9}
+    hub.commit("model", "someone/llama", "main", theirs)
+    hub.commit("space", "someone/app", "main", {"README.md": b"sdk: gradio", "app.py": b""})
+    for key in hub.commits:
+        hub.private[key] = True
+    assert at_house("export --run r --push someone/llama") == 2
+    assert "someone/llama holds what is no export (config.json, model-00001-of-00009.safetensors)" in one_line(capsys)
+    assert at_house("export --run r --space someone/app") == 2
+    assert "someone/app holds what is no export (app.py)" in one_line(capsys)
+    assert hub.files("someone/llama") == theirs and len(hub.files("someone/app", "space")) == 2
 
 
 def one_line(capsys) -> str:
@@ -185,7 +209,6 @@ def test_a_network_that_breaks_off_in_the_middle(house, data, exported):
         puts = {path.removeprefix("/large/") for method, path, _ in hub.requests[requests:] if method == "PUT"}
         assert puts and not puts & sent and puts | sent == set(hub.large)
         assert hub.files("someone/wiki") == on_disk(exported)
-    assert wikigpt_export(house, data) == 0
 
 
 @pytest.mark.slow
@@ -212,8 +235,3 @@ def test_no_network_at_all(house, data):
         done = push(hub, house, data, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "The way to the hub broke off" in done.stderr.splitlines()[-1]
-
-
-def wikigpt_export(house, data) -> int:
-    command = [sys.executable, "-m", "wikigpt", "export", "--run", "r"]
-    return subprocess.run(command, cwd=house, capture_output=True).returncode

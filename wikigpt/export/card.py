@@ -12,12 +12,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from wikigpt.config import RunConfig, write_text
-from wikigpt.export.licence import hub_licence, notice
-from wikigpt.export.reproduce import commands
-from wikigpt.export.trained import Trained
+from wikigpt.config import HUB, RunConfig, write_text
+from wikigpt.export.licence import credits, hub_licence, notice, texts
+from wikigpt.export.reproduce import commands, data_names
+from wikigpt.export.trained import Form, Trained
 from wikigpt.metrics import duration, plot_loss, read_all
 from wikigpt.report import read_samples
+from wikigpt.train import TITLES
 
 # Codes of Wikipedias that are none of ISO 639, which is what the hub takes.
 ISO_639 = {
@@ -27,39 +28,38 @@ ISO_639 = {
 }  # fmt: skip
 
 
-def write_card(trained: Trained, dtype: str, gguf: Sequence[str], folder: Path, repository: str) -> None:
+def write_card(trained: Trained, form: Form, folder: Path, repository: str) -> None:
     """Writes README.md, its picture and LICENSE, and with GGUF files a Modelfile for Ollama."""
-    licence = notice(trained.run.config.source)
+    licence = notice(trained.run.config)
     write_text(folder / "LICENSE", licence)
     title = f"{trained.name}: {trained.config.n_parameters / 1e6:.1f} million parameters"
     plot_loss(trained.run.path, title, folder / "curves.png")
-    if gguf:
+    if form.gguf:
         from wikigpt.export.gguf import write_modelfile
 
-        write_modelfile(trained, gguf[0], folder, licence)
-    write_text(folder / "README.md", card(trained, dtype, gguf, repository))
+        write_modelfile(trained, form.gguf[0], folder, licence)
+    write_text(folder / "README.md", card(trained, form, repository))
 
 
-def card(trained: Trained, dtype: str, gguf: Sequence[str], repository: str) -> str:
+def card(trained: Trained, form: Form, repository: str) -> str:
     """README.md, with the fields at its head that the hub reads."""
     run, config, prompt = trained.run.config, trained.config, example(trained)
     length = min(200, config.context_length // 2)
     commit = run.wikigpt_commit.rstrip("+")
-    again = [*commands(run, trained.run.name, trained.step), f"wikigpt export --run {shlex.quote(trained.run.name)}"]
     words = {
-        "metadata": metadata(trained, gguf),
+        "metadata": metadata(trained, form.gguf),
         "name": trained.name,
         "millions": f"{config.n_parameters / 1e6:,.1f}",
-        "began": f"on the weights of {run.init_from}" if run.init_from else "from scratch",
+        "began": f"on the weights of {run.init_name}" if run.init_name else "from scratch",
         "tokens": f"{trained.step * run.tokens_per_step / 1e6:,.1f}",
-        "text": _text_name(run),
-        "figures": _figures(trained, dtype),
+        "text": text_name(run),
+        "figures": _figures(trained, form.dtype),
         "repository": repository,
         "snippet": snippet(repository, prompt),
         "request": shlex.quote(
             json.dumps({"model": repository, "prompt": prompt, "max_tokens": length}, ensure_ascii=False)
         ),
-        "llama": _llama(trained, gguf, prompt, length),
+        "llama": _llama(trained, form.gguf, prompt, length),
         "escaped": _escaped(prompt),
         "in_bash": in_bash(prompt),
         "length": length,
@@ -69,9 +69,12 @@ def card(trained: Trained, dtype: str, gguf: Sequence[str], repository: str) -> 
         "data": _data(run),
         "shape": _shape(trained),
         "settings": _settings(trained),
-        "credits": "\n".join(f"- {credit(part)}" for part in run.source) or "The run does not name its text.",
+        "seen": f"{text_name(run)} and what {run.init_name} had seen,"
+        if run.init_name
+        else f"{text_name(run)} and nothing else:",
+        "credits": "\n".join(f"- {credit}" for credit in credits(run)),
         "checkout": f"At commit `{commit}` of WikiGPT:" if commit else "With WikiGPT:",
-        "commands": "\n".join(again),
+        "commands": "\n".join(commands(run, trained.run.name, trained.step, form.flags)),
     }
     return Template(Path(__file__).with_name("card.md").read_text(encoding="utf-8")).substitute(words)
 
@@ -81,14 +84,15 @@ def metadata(trained: Trained, gguf: Sequence[str]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     run = trained.run.config
-    wikis = list(dict.fromkeys(part["wiki"] for part in run.source if part["wiki"]))
-    datasets = list(dict.fromkeys(part["origin"].split(",")[0] for part in run.source if part.get("kind") == "hf"))
+    wikis = list(dict.fromkeys(part["wiki"] for part in texts(run) if part["wiki"]))
+    datasets = list(dict.fromkeys(part["origin"].split(",")[0] for part in texts(run) if part.get("kind") == "hf"))
+    base = run.init_name if run.init_from and run.init_from.startswith(HUB) else None
     score = score_of(trained) or {}
     results = [
         EvalResult(
             task_type="text-generation",
             dataset_type=datasets[0] if datasets else "wikipedia" if wikis else "text",
-            dataset_name=f"{_text_name(run)}, held-out articles ({score['part']})",
+            dataset_name=f"{text_name(run)}, held-out articles ({score['part']})",
             dataset_split="validation",
             metric_type=kind,
             metric_name=name,
@@ -105,7 +109,8 @@ def metadata(trained: Trained, gguf: Sequence[str]) -> str:
         datasets=datasets or None,
         eval_results=results or None,
         model_name=trained.name if results else None,
-        **hub_licence(run.source),  # type: ignore[arg-type]
+        base_model=base,
+        **hub_licence(run),  # type: ignore[arg-type]
     )
     return data.to_yaml().strip()
 
@@ -114,7 +119,8 @@ def example(trained: Trained) -> str:
     """A prompt for an article. The title once more behind the empty line: at the end of a prompt GPT-2's vocabulary takes
     two line breaks as one token, which inside an article they never are."""
     found = read_samples(trained.run.path / "samples.md")
-    title = found[-1][1][-1][0] if found and found[-1][1] else "Moon cheese"
+    languages = [part["wiki"] for part in trained.run.config.source if part["wiki"] in TITLES] or ["en"]
+    title = found[-1][1][-1][0] if found and found[-1][1] else TITLES[languages[0]][-1]
     return f"# {title}\n\n{title}"
 
 
@@ -123,11 +129,6 @@ def score_of(trained: Trained) -> dict[str, Any] | None:
     rows = read_all(trained.run.path)
     at_step = [row for row in (*rows["final"], *rows["validation"]) if row["step"] == trained.step]
     return at_step[0] if at_step else None
-
-
-def credit(part: dict[str, Any]) -> str:
-    """Whose text a data folder holds."""
-    return f"{part['attribution'] or part['origin']} Licence of this text: {part['licence']}."
 
 
 def snippet(repository: str, prompt: str) -> str:
@@ -147,7 +148,7 @@ def in_bash(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """The same for programs that read backslash and n as a line break themselves."""
-    return shlex.quote(text.replace("\n", "\\n"))
+    return shlex.quote(text.replace("\\", "\\\\").replace("\n", "\\n"))
 
 
 def _iso(wiki: str) -> str | None:
@@ -155,9 +156,12 @@ def _iso(wiki: str) -> str | None:
     return code if re.fullmatch("[a-z]{2,3}", code) else None
 
 
-def _text_name(run: RunConfig) -> str:
+def text_name(run: RunConfig) -> str:
+    """Wikipedia (pt, es), and the names of what is no Wikipedia."""
     wikis = list(dict.fromkeys(part["wiki"] for part in run.source if part["wiki"]))
-    return f"Wikipedia ({', '.join(wikis)})" if wikis else run.data_name
+    others = [part["name"] for part in run.source if not part["wiki"]]
+    words = [*([f"Wikipedia ({', '.join(wikis)})"] if wikis else []), *others]
+    return ", ".join(words) or run.data_name
 
 
 def _figures(trained: Trained, dtype: str) -> str:
@@ -189,9 +193,12 @@ def _llama(trained: Trained, gguf: Sequence[str], prompt: str, length: int) -> s
     from wikigpt.export.gguf import file_name
 
     file, name = file_name(trained, gguf[0]), trained.name.lower()
-    return f"""**llama.cpp**: `llama-completion -m {file} -no-cnv -n {length} -p {_escaped(prompt)}`
+    return f"""**llama.cpp**, **Ollama**:
 
-**Ollama**: `ollama create {name} -f Modelfile`, then `ollama run {name} {in_bash(prompt)}`"""
+```bash
+llama-completion -m {file} -no-cnv -n {length} -p {_escaped(prompt)}
+ollama create {name} -f Modelfile && ollama run {name} {in_bash(prompt)}
+```"""
 
 
 def _samples(trained: Trained) -> str:
@@ -213,13 +220,18 @@ def _samples(trained: Trained) -> str:
 
 
 def _plain(text: str) -> str:
-    """A line that Markdown shows as it is."""
-    return re.sub(r"([\\`*_\[\]<>#|~$])", r"\\\1", text)
+    """A line that Markdown shows as it is, but for spaces before it."""
+    marked = re.sub(r"([\\`*_\[\]<>#|~$&@])", r"\\\1", text.strip()).replace("://", r"\://")
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", marked)
 
 
 def _data(run: RunConfig) -> str:
     parts = [f"**{part['name']}**\n\n{_data_table(part)}" for part in run.source]
-    shares = [f"Shares: `{run.data}`."] if len(parts) > 1 else []
+    shares = [f"Shares: `{data_names(run)}`."] if len(parts) > 1 else []
+    if any(part.get("kind") == "dump" for part in run.source):
+        parts += [
+            "In the prepared data each token can be traced to its article and revision: `wikigpt data show train:12345`."
+        ]
     return "\n\n".join([*shares, *parts]) or "The run does not name its text."
 
 
@@ -278,6 +290,7 @@ def _settings(trained: Trained) -> str:
         ("weight decay, dropout", f"{training.weight_decay:g}, {trained.config.drop_rate:g}"),
         ("precision", f"matrix products in {run.dtype}, weights in float32"),
         ("seed", f"{run.seed}"),
+        ("weights to begin with", f"{run.init_name}, SHA-256 `{run.init_hash}`" if run.init_name else ""),
         ("hardware", ", ".join(word for word in machine if word)),
         ("time", f"{duration(steps[-1]['seconds'])} in training steps" if steps else ""),
         ("software", f"WikiGPT {run.wikigpt_version}{commit}, PyTorch {run.torch_version}"),

@@ -6,15 +6,13 @@ Trained ──> huggingface.py, gguf.py, html.py, card.py ──> exports/<run>/
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from wikigpt.errors import ConfigError, RunError
 from wikigpt.export.card import write_card
 from wikigpt.export.html import check_page, write_page
 from wikigpt.export.huggingface import CLASSES, write_huggingface
-from wikigpt.export.trained import Trained
+from wikigpt.export.trained import Form, Trained
 from wikigpt.runs import locked
 
 # All that an export may hold. What else lies in a folder is somebody's, and never removed.
@@ -23,19 +21,6 @@ OURS = re.compile(
     r"|vocab\.json|merges\.txt|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
     r"|(modeling|configuration)_gpt2_custom\.py|wikigpt-.*\.gguf|Modelfile|index\.html"
 )
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-GGUF = Literal["f32", "f16", "q8_0"]
-
-
-@dataclass(frozen=True)
-class Form:
-    """What is written beside the card: weights in this dtype, in files of at most this size; GGUF files; a page."""
-
-    dtype: Dtype = "float32"
-    max_shard_size: str = "5GB"
-    gguf: tuple[GGUF, ...] = ()
-    html: bool = False
 
 
 def check_form(trained: Trained, form: Form) -> None:
@@ -56,15 +41,15 @@ def check_form(trained: Trained, form: Form) -> None:
         check_page(trained)
 
 
-def check_folder(folder: Path) -> None:
-    """Raises RunError where a folder is there that is no export of ours."""
+def check_folder(folder: Path, whole: bool = True) -> None:
+    """Raises RunError where a folder is there that is no export of ours; one that is not `whole` need not say so."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise RunError(f"{folder} is a file.", "Name another folder with --folder.")
-    there = {path.name for path in folder.iterdir()}
-    others = sorted(name for name in there if not OURS.fullmatch(name))
-    if there and not others and not _says_so(folder / "config.json"):
+    there = {path.name for path in folder.iterdir()} - {".DS_Store", "Thumbs.db"}
+    others = sorted(name for name in there if not OURS.fullmatch(name.removesuffix(".partial")))
+    if whole and there and not others and not _says_so(folder / "config.json"):
         others = ["a model from elsewhere"]
     if others:
         problem = f"{folder} is there and holds what is no export ({', '.join(others[:3])})."
@@ -88,7 +73,10 @@ def write_folder(trained: Trained, form: Form, folder: Path, repository: str) ->
         check_folder(folder)
         check_form(trained, form)
         partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+        if old.exists() and not folder.exists():  # killed between the two renames below
+            old.rename(folder)
         for left in (partial, old):  # by a kill
+            check_folder(left, whole=False)
             shutil.rmtree(left, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
@@ -98,7 +86,12 @@ def write_folder(trained: Trained, form: Form, folder: Path, repository: str) ->
             raise
         if folder.exists():
             folder.rename(old)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
         shutil.rmtree(old, ignore_errors=True)
         return sorted(path.name for path in folder.iterdir())
 
@@ -111,4 +104,4 @@ def _write(trained: Trained, form: Form, folder: Path, repository: str) -> None:
         write_gguf(trained, kind, folder)
     if form.html:
         write_page(trained, folder)
-    write_card(trained, form.dtype, form.gguf, folder, repository)
+    write_card(trained, form, folder, repository)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wikigpt.config import write_text
 from wikigpt.errors import ConfigError
+from wikigpt.export.licence import hub_licence
 from wikigpt.export.trained import Trained, size
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.tokenizer_json import GPT2_PATTERN, PATTERN
@@ -54,7 +55,7 @@ def file_name(trained: Trained, kind: str) -> str:
 
 def check_pre_tokenizer(tokenizer: Tokenizer) -> str:
     """llama.cpp's name for how a tokenizer cuts text. Raises ConfigError where it has none: its ids would differ."""
-    plain = not tokenizer.cuts and not tokenizer.nfc
+    plain = not (tokenizer.cuts or tokenizer.nfc or json.loads(tokenizer.json)["model"].get("ignore_merges"))
     if (name := PRE_TOKENIZERS.get(tokenizer.pattern)) is None or not plain:
         problem = "llama.cpp cannot be told how this model's tokenizer cuts text, so its ids would be other ones."
         raise ConfigError(problem, "Leave out --gguf, or train with --tokenizer gpt2 or bpe.")
@@ -82,9 +83,8 @@ def _add_facts(writer: gguf.GGUFWriter, trained: Trained, kind: str) -> None:
     writer.add_type("model")
     writer.add_name(trained.name)
     writer.add_size_label(size(config.n_parameters))
-    writer.add_description("A base model, pre-trained from scratch with WikiGPT; it continues text")
-    if licences := {part["licence"] for part in run.source}:
-        writer.add_license(", ".join(sorted(licences)))
+    writer.add_description("A base model, trained with WikiGPT; it continues text")
+    writer.add_license(hub_licence(run)["license"])
     if languages := [part["wiki"] for part in run.source if part["wiki"]]:
         writer.add_languages(languages)
     writer.add_context_length(config.context_length)

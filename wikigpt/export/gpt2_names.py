@@ -36,10 +36,10 @@ def to_gpt2(weights: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
     theirs = {name: weights[our] for our, name in TOP.items()}
     theirs["lm_head.weight"] = weights["tok_emb.weight"]
     for our, name, transposed in _names(config.n_layers):
-        if our in weights:
-            theirs[name] = weights[our].T.contiguous() if transposed else weights[our]
-        else:
+        if our not in weights and our.endswith("attn.qkv.bias"):
             theirs[name] = torch.zeros(3 * config.emb_dim, dtype=weights["tok_emb.weight"].dtype)
+        else:
+            theirs[name] = weights[our].T.contiguous() if transposed else weights[our]
     return theirs
 
 

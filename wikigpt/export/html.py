@@ -19,7 +19,8 @@ from torch import Tensor
 
 from wikigpt.config import write_text
 from wikigpt.errors import ConfigError
-from wikigpt.export.card import credit, example, score_of
+from wikigpt.export.card import example, score_of, text_name
+from wikigpt.export.licence import credits
 from wikigpt.export.trained import Trained
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.tokenizer_json import GPT2_PATTERN, PATTERN
@@ -53,7 +54,7 @@ def write_page(trained: Trained, folder: Path) -> Path:
         "summary": escape(_summary(trained)),
         "title": escape(example(trained).rpartition("\n")[2], quote=True),
         "language": escape(source[0]["wiki"], quote=True) if source else "",
-        "origin": "".join(f"<p>{escape(credit(part))}</p>" for part in source),
+        "origin": "".join(f"<p>{escape(credit)}</p>" for credit in credits(trained.run.config)),
         "version": escape(trained.run.config.wikigpt_version),
         "model": json.dumps(record).replace("<", "\\u003c"),  # "</script>" cannot end it
         "weights": base64.b64encode(blob).decode(),
@@ -127,8 +128,8 @@ def javascript(pattern: str) -> str:
 
 
 def _summary(trained: Trained) -> str:
-    languages = ", ".join(dict.fromkeys(part["wiki"] for part in trained.run.config.source if part["wiki"]))
-    score = score_of(trained)
+    run, score = trained.run.config, score_of(trained)
     figures = f", {score['bits_per_byte']:.2f} bits per byte on articles that it has never seen" if score else ""
-    text = f" on Wikipedia ({languages})" if languages else ""
-    return f"A GPT of {trained.config.n_parameters / 1e6:.1f} million parameters, trained from scratch{text}{figures}."
+    began = f"on the weights of {run.init_name}" if run.init_name else "from scratch"
+    size = f"{trained.config.n_parameters / 1e6:.1f} million parameters"
+    return f"A GPT of {size}, trained {began} on {text_name(run)}{figures}."

@@ -7,6 +7,7 @@ Trained ──> model.safetensors, config.json, generation_config.json
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ CLASSES = {
 
 def write_huggingface(trained: Trained, dtype: str, max_shard_size: str, folder: Path) -> None:
     """Writes all files but the card. Raises ConfigError where weights do not fit into the dtype."""
-    _write_weights(trained, DTYPES[dtype], max_shard_size, folder)
     write_json(folder / "config.json", gpt2_config(trained.config, trained.tokenizer.end_of_text) | {"dtype": dtype})
+    _write_weights(trained, DTYPES[dtype], max_shard_size, folder)
     end = {"bos_token_id": trained.tokenizer.end_of_text, "eos_token_id": trained.tokenizer.end_of_text}
     length = min(200, trained.config.context_length // 2)  # what the stock class cannot read it cannot write
     sampling = {"do_sample": True, "temperature": 0.8, "top_k": 50, "max_new_tokens": length}
@@ -51,13 +52,13 @@ def _write_weights(trained: Trained, dtype: torch.dtype, max_shard_size: str, fo
     weights = {name.removeprefix("transformer."): tensor.to(dtype) for name, tensor in named.items()}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise ConfigError(f"Some weights are too large for {dtype}.", "Take --dtype bfloat16, or float32.")
-    try:
-        plan = split_torch_state_dict_into_shards(weights, max_shard_size=max_shard_size)
-    except ValueError as error:
+    if not re.fullmatch(r"\d*[1-9]\d*[KMGT]B", max_shard_size):
         problem = f"--max_shard_size cannot be {max_shard_size!r}."
-        raise ConfigError(problem, "Give a size with its unit, such as 5GB or 500MB.") from error
+        raise ConfigError(problem, "Give a size with its unit, such as 5GB or 500MB.")
+    plan = split_torch_state_dict_into_shards(weights, max_shard_size=max_shard_size)
     for file, names in plan.filename_to_tensors.items():
         save_tensors({name: weights[name] for name in names}, folder / file, metadata={"format": "pt"})
+        shutil.copymode(folder / "config.json", folder / file)  # safetensors lets nobody else read it: no server could
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         write_json(folder / f"{WEIGHTS}.index.json", index)
@@ -88,7 +89,8 @@ def gpt2_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
 
 def _write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) -> None:
     record = json.loads(tokenizer.json)  # without what another model wants before or behind its text
-    record |= {"post_processor": record["decoder"], "truncation": None, "padding": None}
+    nothing = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    record |= {"post_processor": nothing, "truncation": None, "padding": None}
     write_text(folder / TOKENIZER, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
     end = tokenizer.end_word
     facts = {

@@ -3,10 +3,12 @@
 run.json's sources ──> the hub's licence id, LICENSE
 """
 
-from collections.abc import Sequence
+import re
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
+
+from wikigpt.config import RunConfig
 
 # The hub's ids of licences that text is under; the others are "other" and a name (hf.co/docs/hub/repositories-licenses).
 HUB_IDS = (
@@ -15,30 +17,48 @@ HUB_IDS = (
 ).split()
 
 
-def hub_licence(sources: Sequence[dict[str, Any]]) -> dict[str, str]:
+def texts(run: RunConfig) -> list[dict[str, Any]]:
+    """All text that the weights were trained on, as far as it is known: also that of the run that they began with."""
+    found = [*run.source, *run.init_source]
+    return [part for n, part in enumerate(found) if part not in found[:n]]
+
+
+def hub_licence(run: RunConfig) -> dict[str, str]:
     """The fields `license`, and where the hub has no id for it `license_name` and `license_link`, of a model card."""
-    stated = list(dict.fromkeys(part["licence"] for part in sources))
+    stated = list(dict.fromkeys(part["licence"] for part in texts(run)))
     words = ["-".join(licence.lower().split()) for licence in stated]
-    one = {"cc0": "cc0-1.0", "public-domain": "pddl"}.get(words[0], words[0]) if len(words) == 1 else ""
-    if one in HUB_IDS:
-        return {"license": one}
-    if one in ("", "not-stated") and len(words) < 2:
-        return {"license": "unknown"}
+    if _base_unknown(run):
+        return {"license": "other", "license_name": "see-license", "license_link": "LICENSE"}
+    if len(words) < 2:
+        one = words[0] if words else "not-stated"
+        if (one := {"cc0": "cc0-1.0", "not-stated": "unknown"}.get(one, one)) in (*HUB_IDS, "unknown"):
+            return {"license": one}
     name = "-and-".join("".join(c for c in word if c.isascii() and (c.isalnum() or c in ".-")) for word in words)
     return {"license": "other", "license_name": name.strip("-.") or "see-license", "license_link": "LICENSE"}
 
 
-def notice(sources: Sequence[dict[str, Any]]) -> str:
+def _base_unknown(run: RunConfig) -> bool:
+    """Whether it began with weights whose text is not known here."""
+    return run.init_from is not None and not run.init_source
+
+
+def credits(run: RunConfig) -> list[str]:
+    """Whose text and whose weights the model was made of, a sentence or two each."""
+    found = [f"{part['attribution'] or part['origin']} Licence of this text: {part['licence']}." for part in texts(run)]
+    if _base_unknown(run):
+        found += [f"It began with the weights of {run.init_name}, whose licence and text count too: see there."]
+    return found or ["The run does not name its text."]
+
+
+def notice(run: RunConfig) -> str:
     """LICENSE: whose text the weights were made of, and under which licence the code beside them is."""
-    texts = "\n".join(
-        f"- {part['attribution'] or part['origin']}\n  Licence of this text: {part['licence']}{_link(part['licence'])}"
-        for part in sources
-    )
+    links = list(dict.fromkeys(link for part in texts(run) if (link := _link(part["licence"]))))
+    made_of = "\n".join(f"- {credit}" for credit in credits(run)) + "".join(f"\n  {link}" for link in links)
     return f"""The weights (model*.safetensors, *.gguf, index.html)
 
 They were trained on this text:
 
-{texts or "- a text that the run does not name"}
+{made_of}
 
 Whether weights are a work derived from the text that they were trained on is not settled. They are passed on under the
 licence of that text. A trained model may repeat passages of it word for word. Whoever passes such a passage on owes what
@@ -52,10 +72,9 @@ The code (modeling_gpt2_custom.py, configuration_gpt2_custom.py)
 
 def _link(licence: str) -> str:
     known = "-".join(licence.lower().split())
-    if known.startswith("cc-by-"):
-        kind, _, version = known.removeprefix("cc-").rpartition("-")
-        return f", https://creativecommons.org/licenses/{kind}/{version}/"
-    return ", https://creativecommons.org/publicdomain/zero/1.0/" if known in ("cc0", "cc0-1.0") else ""
+    if found := re.fullmatch(r"cc-(by[a-z-]*)-(\d\.\d)", known):
+        return f"https://creativecommons.org/licenses/{found[1]}/{found[2]}/"
+    return "https://creativecommons.org/publicdomain/zero/1.0/" if known in ("cc0", "cc0-1.0") else ""
 
 
 def _code_licence() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationMixin, GPT2LMHeadModel, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -29,6 +29,9 @@ class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
         self.read: Tensor | None = None  # the ids (B, T) whose keys and values are in the cache, while it generates
         self.cache: KVCache | None = None
         self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.gpt.tok_emb
 
     @classmethod
     def from_pretrained(cls, path: str, *args: Any, **kwargs: Any) -> "GPT2CustomLMHeadModel":

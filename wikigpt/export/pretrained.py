@@ -6,7 +6,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wikigpt import tokenizer as tokenizers
 from wikigpt.checkpoint import WEIGHTS, find_checkpoint
-from wikigpt.config import ModelConfig, hub_token
+from wikigpt.config import HUB, ModelConfig, hub_token
 from wikigpt.data.shards import file_hash
 from wikigpt.errors import ConfigError, DataError, HubError, RunError
 from wikigpt.export.gpt2_names import from_gpt2
@@ -38,6 +38,7 @@ class Pretrained:
     weights: dict[str, Tensor]
     tokenizer: Path | None  # None where the folder has none
     hash: str  # SHA-256 of the first file of weights
+    source: list[dict[str, Any]] = field(default_factory=list)  # the text that they were trained on, where it is known
 
     def check_tokenizer(self, folder: Path) -> None:
         """Raises DataError where the data was prepared with another tokenizer."""
@@ -60,11 +61,13 @@ def read_pretrained(model_dir: str, source: str) -> Pretrained:
     hub. Raises RunError where there are none, HubError where the hub does not give them."""
     run = run_path(model_dir, source)
     if (run / "run.json").exists():
-        found, file = read_run(run), find_checkpoint(run, "latest") / WEIGHTS
-        return Pretrained(found.name, str(run), found.config.model, load_file(file), run / "tokenizer", file_hash(file))
-    path = Path(source)
-    if not path.exists() and re.fullmatch(r"gpt2(-medium|-large|-xl)?|[\w.-]+/[\w.-]+", source):
-        path = _download(f"openai-community/{source}" if "/" not in source else source)
+        config, file = read_run(run).config, find_checkpoint(run, "latest") / WEIGHTS
+        texts = config.source + config.init_source
+        return Pretrained(run.name, str(run), config.model, load_file(file), run / "tokenizer", file_hash(file), texts)
+    path, name = Path(source), source.removeprefix(HUB)
+    if not path.exists() and re.fullmatch(r"gpt2(-medium|-large|-xl)?|[\w.-]+/[\w.-]+", name):
+        name = name if "/" in name else f"openai-community/{name}"
+        path, source = _download(name), HUB + name
     if not (path / "config.json").exists():
         problem = f"{source} is neither a run nor a folder with a config.json."
         raise RunError(problem, "Name a run, the folder of a GPT-2, or one on the hub (gpt2, USER/NAME).")
@@ -77,14 +80,17 @@ def _read_folder(path: Path, source: str) -> Pretrained:
         config = _model_config(path, record)
         files = _weight_files(path)
         theirs = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        blocks = {int(found[1]) for name in theirs if (found := re.match(r"(?:transformer\.)?h\.(\d+)\.", name))}
+        if len(blocks) != config.n_layers:
+            raise ValueError(f"{len(blocks)} blocks, where config.json has {config.n_layers}")
         weights = {name: tensor.float() for name, tensor in from_gpt2(theirs, config).items()}
         tokenizer = path / TOKENIZER if (path / TOKENIZER).exists() else None
         if tokenizer is not None and (ids := tokenizers.load(tokenizer).vocab_size) < config.vocab_size:
             weights = without_padding(weights, ids)
             config = ModelConfig(**asdict(config) | {"vocab_size": ids})
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise RunError(f"{path} holds no readable GPT-2 ({type(error).__name__}: {error}).", "Get it again.") from error
-    name = source.rpartition("/")[2] if path.name != Path(source).name else path.resolve().name
+    name = source.rpartition("/")[2] if source.startswith(HUB) else path.resolve().name
     return Pretrained(name, source, config, weights, tokenizer, file_hash(files[0]))
 
 
@@ -117,6 +123,7 @@ def _download(repository: str) -> Path:
 def _model_config(path: Path, record: Mapping[str, Any]) -> ModelConfig:
     """Our name for each field of a GPT2Config."""
     plain = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
+    plain |= {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
     odd = [f"{key} {record[key]}" for key, value in plain.items() if record.get(key, value) != value]
     if record.get("model_type") != "gpt2":
         odd = [f"model_type {record.get('model_type')}"]

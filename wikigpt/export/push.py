@@ -6,9 +6,8 @@ Large files go first and are seen by nobody until the commit names them; one tha
 interrupted push leaves the repository as it was, and the same command goes on from there.
 """
 
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from loguru import logger
 
 from wikigpt.config import hub_token
 from wikigpt.errors import ConfigError, HubError
+from wikigpt.export.folder import OURS
+from wikigpt.export.huggingface import CUSTOM
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -61,10 +62,10 @@ def check_token() -> str:
     return token
 
 
-def push(files: Mapping[str, Path | bytes], stale: "re.Pattern[str]", destination: Destination) -> str:
-    """Uploads these files (their names there, and a path or their content) in one commit, which also removes what is there
-    of an earlier export (`stale`) and is not among them. Returns the address. Raises ConfigError for a token that may not
-    write, HubError where the hub refuses or the network breaks off."""
+def push(files: Mapping[str, Path | bytes], destination: Destination) -> str:
+    """Uploads these files (names there, and a path or their content) in one commit, which also removes what an earlier
+    export left there and is not among them. Returns the address. Raises ConfigError for a token that may not write, and a
+    repository that is public unasked or holds something else; HubError where the hub refuses or the network breaks off."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.utils import disable_progress_bars
 
@@ -75,21 +76,39 @@ def push(files: Mapping[str, Path | bytes], stale: "re.Pattern[str]", destinatio
     name, kind = destination.repository, destination.kind
     with _told(destination, token):
         _check_access(api)
-        url = api.create_repo(
-            name,
-            private=not destination.public,
-            repo_type=kind,
-            space_sdk="static" if kind == "space" else None,
-            exist_ok=True,
-        )
+        sdk = "static" if kind == "space" else None
+        private = not destination.public
+        url = api.create_repo(name, private=private, repo_type=kind, space_sdk=sdk, exist_ok=True)
         where: dict[str, Any] = {"repo_id": url.repo_id, "repo_type": kind, "revision": destination.revision}
+        _check_visibility(api, destination)
         if destination.revision:
             api.create_branch(url.repo_id, branch=destination.revision, repo_type=kind, exist_ok=True)
         there = api.list_repo_files(**where)
+        _check_content(there, destination)
+        stale = [f for f in there if kind == "model" and OURS.fullmatch(f) and f not in files]
         operations: list[Any] = [CommitOperationAdd(name, content) for name, content in files.items()]
-        operations += [CommitOperationDelete(f) for f in there if stale.fullmatch(f) and f not in files]
+        operations += [CommitOperationDelete(f) for f in stale]
         api.create_commit(operations=operations, commit_message="Export from WikiGPT", **where)
     return str(url)
+
+
+def _check_visibility(api: "HfApi", destination: Destination) -> None:
+    """A repository that was there before keeps its visibility: --public changes it, and a public one is not written to
+    unasked. Raises ConfigError there."""
+    private = api.repo_info(destination.repository, repo_type=destination.kind).private
+    if destination.public and private:
+        api.update_repo_settings(destination.repository, private=False, repo_type=destination.kind)
+    elif not destination.public and not private:
+        problem = f"{destination.repository} is there and is public."
+        raise ConfigError(problem, "Add --public to upload to it all the same, or name another repository.")
+
+
+def _check_content(there: Sequence[str], destination: Destination) -> None:
+    """Raises ConfigError where a repository holds what is no export of ours: a push would write over it."""
+    expected = {".gitattributes", "README.md", *({"index.html", "style.css"} if destination.kind == "space" else ())}
+    if CUSTOM not in there and (others := sorted(set(there) - expected)):
+        problem = f"{destination.repository} holds what is no export ({', '.join(others[:3])})."
+        raise ConfigError(problem, "Name another repository.")
 
 
 def _check_access(api: "HfApi") -> None:

@@ -5,16 +5,21 @@ run.json ──> wikigpt prepare ..., wikigpt train ...
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from wikigpt.config import MODEL_CONFIGS, TRAINING_SETTINGS, RunConfig
+from wikigpt.config import HUB, MODEL_CONFIGS, TRAINING_SETTINGS, RunConfig
+from wikigpt.data.shards import MOST_FILES
 
 
-def commands(config: RunConfig, run: str, steps: int) -> list[str]:
-    """One command for each data folder, and the one that trains."""
-    return [*(prepare_command(part) for part in config.source), train_command(config, run, steps)]
+def commands(config: RunConfig, run: str, steps: int, flags: Sequence[str]) -> list[str]:
+    """One command for each data folder, one that trains, and one that exports, with flags of its own."""
+    export = ["wikigpt", "export", "--run", run]
+    export += ["--checkpoint", str(steps)] if steps < config.total_steps else []
+    prepare = [prepare_command(part) for part in config.source]
+    return [*prepare, train_command(config, run, steps), shlex.join([*export, *flags])]
 
 
 def prepare_command(part: dict[str, Any]) -> str:
@@ -27,11 +32,16 @@ def prepare_command(part: dict[str, Any]) -> str:
     for name in ("held_out", "max_articles"):
         words += [f"--{name}", str(settings[name])] if settings.get(name) is not None else []
     words += ["--hold_out", "TITLES.txt"] if settings.get("hold_out") else []
+    if kind == "files":  # its cleaner names the fields that were read
+        for name, value in re.findall(r"(\w+)=(.*?)(?=, \w+=|\)$)", part.get("cleaner", "")):
+            words += [f"--{name}_field", value]
+        words += ["--licence", part["licence"]]
     return shlex.join(words)
 
 
 def _source_flags(part: dict[str, Any], kind: str) -> list[str]:
     names = [file["name"] for file in part.get("files", [])]
+    names = names if len(names) < MOST_FILES else []
     wiki = ["--wiki", part["wiki"]] if part["wiki"] else []
     if kind == "sample":
         return ["--source", "sample", *wiki]
@@ -45,14 +55,16 @@ def _source_flags(part: dict[str, Any], kind: str) -> list[str]:
 
 
 def train_command(config: RunConfig, run: str, steps: int) -> str:
-    """How a run was trained, up to `steps`: its presets, and each setting in which it differs from them."""
+    """How a run was trained: its presets, and each setting in which it differs from them. A checkpoint that is not the last
+    one is kept."""
     presets = [(MODEL_CONFIGS, config.model_config, "tiny"), (TRAINING_SETTINGS, config.training_setting, "fast")]
     (model, model_preset), (training, training_preset) = (
         (name, known[name]) if name in known else (other, {}) for known, name, other in presets
     )
-    words = ["wikigpt", "train", "--data", _data(config), "--run", run, "--model_config", model]
+    words = ["wikigpt", "train", "--data", data_names(config), "--run", run, "--model_config", model]
     words += ["--training_setting", training, "--max_steps", str(config.total_steps), "--seed", str(config.seed)]
-    words += ["--init_from", config.init_from] if config.init_from else []
+    if config.init_from and config.init_name:
+        words += ["--init_from", config.init_from if config.init_from.startswith(HUB) else config.init_name]
     differing = {
         **_other(asdict(config.model), model_preset, leave_out=("vocab_size",)),
         **_other(asdict(config.training), {"schedule": "cosine", **training_preset}, leave_out=("num_epochs",)),
@@ -61,15 +73,15 @@ def train_command(config: RunConfig, run: str, steps: int) -> str:
         words += [f"--{name}", str(value)]
     words += ["--device", config.device, "--dtype", config.dtype]
     words += ["--threads", str(config.threads)] if config.device == "cpu" else []
-    stopped = f"  # and stop it at step {steps:,}" if steps < config.total_steps else ""
-    return shlex.join(words) + stopped
+    words += ["--keep_every", str(steps)] if steps < config.total_steps else []
+    return shlex.join(words)
 
 
 def _other(values: dict[str, Any], preset: dict[str, Any], leave_out: tuple[str, ...]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k not in leave_out and (k not in preset or preset[k] != v)}
 
 
-def _data(config: RunConfig) -> str:
+def data_names(config: RunConfig) -> str:
     """The names of the folders, without where they lay."""
     if "," not in config.data:
         return Path(config.data).name

@@ -6,6 +6,7 @@ models/<run>/ ──> Trained ──> huggingface.py, gguf.py, html.py, card.py
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -15,8 +16,9 @@ from wikigpt import tokenizer as tokenizers
 from wikigpt.checkpoint import WEIGHTS, find_checkpoint
 from wikigpt.config import ModelConfig
 from wikigpt.errors import RunError
-from wikigpt.runs import Run
+from wikigpt.runs import Run, checkpoints
 from wikigpt.tokenizer import Tokenizer
+from wikigpt.transformer import GPTModel
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,37 @@ class Trained:
         return "-".join(words)[:96]
 
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+GGUF = Literal["f32", "f16", "q8_0"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is written beside the card: weights in this dtype, in files of at most this size; GGUF files; a page."""
+
+    dtype: Dtype = "float32"
+    max_shard_size: str = "5GB"
+    gguf: tuple[GGUF, ...] = ()
+    html: bool = False
+
+    @property
+    def flags(self) -> list[str]:
+        """What the command needs for it."""
+        words = ["--dtype", self.dtype] if self.dtype != "float32" else []
+        words += ["--max_shard_size", self.max_shard_size] if self.max_shard_size != "5GB" else []
+        words += ["--gguf", *self.gguf] if self.gguf else []
+        return words + (["--html"] if self.html else [])
+
+
 def read_trained(run: Run, checkpoint: str = "latest") -> Trained:
     """A checkpoint of a run. Raises RunError where there is none, where it is damaged, where its weights are not those of
     its run.json, or where the run's tokenizer is not the one that it was trained with."""
     path = find_checkpoint(run.path, checkpoint)
+    if path.name.startswith("aside_"):
+        problem = f"{path} is of a run that has since gone on otherwise: its figures are no longer known."
+        raise RunError(
+            problem, f"Take a checkpoint of the run as it is: {', '.join(c.name for c in checkpoints(run.path))}."
+        )
     tokenizer = tokenizers.load(run.path / "tokenizer")
     rows, ids = run.config.model.vocab_size, tokenizer.vocab_size
     if ids > rows or run.config.tokenizer_hash not in ("", tokenizer.sha256):
@@ -53,8 +82,9 @@ def read_trained(run: Run, checkpoint: str = "latest") -> Trained:
         why = f" ({ids:,} ids, the model has {rows:,})" if ids != rows else ""
         raise RunError(f"{problem}{why}.", f"Copy that of its data ({run.config.data}/tokenizer) back.")
     weights = load_file(path / WEIGHTS)
-    shape = (rows, run.config.model.emb_dim)
-    if tuple(weights["tok_emb.weight"].shape) != shape:
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in GPTModel(run.config.model).state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != wanted:
         problem = f"The weights in {path} are of another model than its run.json."
         raise RunError(problem, "Restore run.json, or export another run.")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):

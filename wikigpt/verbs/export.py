@@ -1,5 +1,6 @@
 """`wikigpt export`"""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -50,8 +51,8 @@ class Export:
 
     def __call__(self, settings: Settings) -> Outcome:
         from wikigpt.export.card import example, snippet
-        from wikigpt.export.folder import Form, check_folder, check_form, write_folder
-        from wikigpt.export.trained import read_trained
+        from wikigpt.export.folder import check_folder, check_form, write_folder
+        from wikigpt.export.trained import Form, read_trained
         from wikigpt.runs import choose_run
 
         self._check_flags()
@@ -59,17 +60,20 @@ class Export:
         logger.info(f"run: {run}")
         folder = self.folder or Path("exports") / run.name
         form = Form(self.dtype, self.max_shard_size, self.gguf, self.html or self.space is not None)
+        whole = folder.resolve()  # the working folder may be the one that is replaced
         check_folder(folder)
         trained = read_trained(run, self.checkpoint)
         check_form(trained, form)
         model, space = self._destinations(trained)
         files = write_folder(trained, form, folder, model.repository if model else f"USER/{trained.name}")
         logger.info(f"exported: {folder} ({', '.join(files)})")
-        url, space_url = self._push(folder, files, model), self._push_page(folder, trained, space, model)
+        url, space_url = self._push(whole, files, model), self._push_page(whole, trained, space, model)
         if url and model:
             logger.info("to use it:\n\n" + snippet(model.repository, example(trained)))
         if not (self.push or self.space):
-            logger.info(f"to try it: python hf_infer.py --repo_id {folder}; to publish it: --push USER/NAME")
+            logger.info(
+                f"to try it: python hf_infer.py --repo_id {shlex.quote(str(folder))}; to publish it: --push USER/NAME"
+            )
         record = {"run": run.name, "step": trained.step, "name": trained.name, "folder": str(folder), "files": files}
         return Outcome(record | {"url": url, "space_url": space_url})
 
@@ -105,13 +109,12 @@ class Export:
 
         if destination is None:
             return None
-        licence = hub_licence(trained.run.config.source)["license"]
+        licence = hub_licence(trained.run.config)["license"]
         repository = model.repository if model else None
         return self._send(space_files(folder / PAGE, trained.name, licence, repository), destination)
 
     def _send(self, files: "dict[str, Path | bytes]", destination: "Destination | None") -> str | None:
         """The address, where something was sent."""
-        from wikigpt.export.folder import OURS
         from wikigpt.export.push import push, show
 
         if destination is None:
@@ -119,6 +122,6 @@ class Export:
         if self.dry_run:
             show(files, destination)
             return None
-        url = push(files, OURS, destination)
+        url = push(files, destination)
         logger.info(f"pushed: {url} ({destination.what})")
         return url

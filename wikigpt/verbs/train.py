@@ -232,6 +232,7 @@ class Train:
             **pace,
             init_from=pretrained.path if pretrained else None,
             init_hash=pretrained.hash if pretrained else None,
+            init_source=pretrained.source if pretrained else [],
         )
 
     def _hours(self, device: str, tokens: int, settled: bool) -> float | None:

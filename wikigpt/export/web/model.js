@@ -34,8 +34,10 @@ class Tokenizer {
     return ids;
   }
 
-  // Joins the pair that was learned first, again and again, until no two neighbours make a token.
+  // Joins the pair that was learned first, again and again, until no two neighbours make a token. A piece that is a token
+  // as a whole needs none of that.
   merge(parts) {
+    if (this.ranks.has(parts.join(""))) return [parts.join("")];
     while (parts.length > 1) {
       let best = Infinity, at = -1;
       for (let i = 0; i + 1 < parts.length; i++) {
@@ -56,7 +58,7 @@ class Tokenizer {
 
   // A function that turns ids into text, one by one; what is only part of a character waits for the rest.
   decoder() {
-    const utf8 = new TextDecoder("utf-8");
+    const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
     return (id) => {
       const bytes = id === null ? "" : this.bytes.get(id) ?? "";
       return utf8.decode(Uint8Array.from(bytes, (c) => c.charCodeAt(0)), { stream: id !== null });
