@@ -23,7 +23,7 @@ test: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-test-all: .venv/installed-dev
+test-all: .venv/browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,6 +45,13 @@ test-all: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(PIP) install -q -r requirements-dev.txt
+	@touch $@
+
+# Some slow tests open pages in Chromium: the system's, else what playwright downloads, else Debian's package.
+.venv/browser: .venv/installed-dev
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null 2>&1 && exit 0; done; \
+	  $(BIN)/playwright install chromium 2>/dev/null || apt-get install -y -q chromium || { \
+	  echo "make test-all needs Chromium: install it, or run .venv/bin/playwright install chromium" >&2; exit 2; }
 	@touch $@
 
 clean:
