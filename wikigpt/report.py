@@ -101,8 +101,8 @@ def read_samples(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
         samples = []
         for sample in re.split(r"(?m)^\*\*(?=.*\*\*$)", body)[1:]:
             title, _, text = sample.partition("\n")
-            lines = "\n".join(line.removeprefix("> ") for line in text.strip().splitlines())
-            samples.append((title.removesuffix("**").strip(), lines))
+            lines = "\n".join(line.removeprefix(">").removeprefix(" ") for line in text.strip().splitlines())
+            samples.append((title.removesuffix("**").strip(), lines.strip()))
         found.append((step.strip(), samples))
     return found
 

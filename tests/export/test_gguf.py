@@ -128,6 +128,8 @@ def test_the_command_writes_it_with_a_recipe_for_ollama(at_house, tmp_path):
     assert "FROM ./wikigpt-es-0.1M-Q8_0.gguf" in recipe and 'PARAMETER stop "<|endoftext|>"' in recipe
     assert "PARAMETER num_ctx 64" in recipe and "CC BY-SA 4.0" in recipe
     assert len(list((tmp_path / "out").glob("*.gguf"))) == 2
+    assert at_house(f"export --run r --gguf --folder {tmp_path}/plain") == 0
+    assert [path.name for path in (tmp_path / "plain").glob("*.gguf")] == ["wikigpt-es-0.1M-F16.gguf"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "llama-completion -m wikigpt-es-0.1M-Q8_0.gguf" in card and "- gguf\n" in card
 

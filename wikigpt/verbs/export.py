@@ -32,8 +32,8 @@ class Export:
     """of the weights in model.safetensors"""
     max_shard_size: str = "5GB"
     """a larger model becomes several files"""
-    gguf: tuple[Literal["f32", "f16", "q8_0"], ...] = ()
-    """also files for llama.cpp in these types, and a Modelfile for Ollama"""
+    gguf: tuple[Literal["f32", "f16", "q8_0"], ...] | None = None
+    """also files for llama.cpp in these types (f16 where none is named), and a Modelfile for Ollama"""
     html: bool = False
     """also index.html: one page that holds the model and writes offline in any browser (up to 25 million parameters)"""
     push: str | None = None
@@ -59,7 +59,8 @@ class Export:
         run = choose_run(settings.MODEL_DIR, self.run, self.model_config)
         logger.info(f"run: {run}")
         folder = self.folder or Path("exports") / run.name
-        form = Form(self.dtype, self.max_shard_size, self.gguf, self.html or self.space is not None)
+        gguf: tuple[Literal["f32", "f16", "q8_0"], ...] = () if self.gguf is None else self.gguf or ("f16",)
+        form = Form(self.dtype, self.max_shard_size, gguf, self.html or self.space is not None)
         whole = folder.resolve()  # the working folder may be the one that is replaced
         check_folder(folder)
         trained = read_trained(run, self.checkpoint)
