@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +86,8 @@ def test_the_folder_holds_what_it_should_and_nothing_else(exported):
         assert "import wikigpt" not in code and "from wikigpt" not in code
         compile(code, file, "exec")
     assert (exported / CUSTOM).read_text() == custom_code()
+    ruff = [Path(sys.executable).with_name("ruff"), "format", "--check", "--line-length", "120", exported / CUSTOM]
+    assert subprocess.run(ruff, capture_output=True).returncode == 0  # it is there to be read
     generation = json.loads((exported / "generation_config.json").read_text())
     assert generation["max_new_tokens"] == 32  # half of the context, which the stock class cannot go beyond
     vocabulary = json.loads((exported / "vocab.json").read_text())

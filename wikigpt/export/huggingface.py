@@ -111,15 +111,30 @@ def _write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) ->
 
 
 def custom_code() -> str:
-    """The content of modeling_gpt2_custom.py: `wikigpt/transformer.py`, and behind it the two files that transformers
-    wants, without their headers and what they import from us."""
-    code = Path(transformer.__file__).read_text(encoding="utf-8")
-    code += "\n\n# For transformers: the same model behind the interface of its Auto classes.\n"
-    for name in ("gpt2_names.py", "modeling.py"):
+    """The content of modeling_gpt2_custom.py: `wikigpt/transformer.py` as it is, and behind it the two files that
+    transformers wants, without their headers, what they import from us, and what is imported above already."""
+    parts = [Path(transformer.__file__).read_text(encoding="utf-8").rstrip()]
+    known = {name for line in parts[0].splitlines() for name in _imported(line)}
+    for name, title in (
+        ("gpt2_names.py", "Its weights under transformers' names"),
+        ("modeling.py", "For transformers"),
+    ):
         part = re.sub(r'\A""".*?"""\n', "", _own(name), flags=re.DOTALL)
         part = part.replace("from wikigpt.export.configuration import", "from .configuration_gpt2_custom import")
-        code += re.sub(r"(?m)^from wikigpt\..*\n\n?", "", part)
-    return code
+        lines = [
+            line
+            for line in part.splitlines()
+            if not line.startswith("from wikigpt.") and not (_imported(line) and _imported(line) <= known)
+        ]
+        known |= {name for line in lines for name in _imported(line)}
+        parts.append(f"# ---- {title}\n\n" + re.sub("^\n+", "", "\n".join(lines)).rstrip())
+    return re.sub(r"\n{4,}", "\n\n\n", "\n\n\n".join(parts)) + "\n"
+
+
+def _imported(line: str) -> set[str]:
+    """The names that a line imports."""
+    found = re.match(r"(?:from \S+ )?import (.+)", line)
+    return set(found[1].split(", ")) if found else set()
 
 
 def _own(name: str) -> str:
