@@ -7,6 +7,7 @@ python hf_infer.py --repo_id USER/NAME --trust_remote_code --revision COMMIT    
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -35,12 +36,17 @@ def main() -> int:
     add("--trust_remote_code", action="store_true", help=f"run {CUSTOM} from the hub; needs a commit as --revision")
     asked = parser.parse_args()
     try:
-        if asked.temperature < 0 or asked.max_gen < 1 or asked.top_k < 1:
+        if not 0 <= asked.temperature < math.inf or asked.max_gen < 1 or asked.top_k < 1:
             raise ValueError("--temperature must be 0 or more, --max_gen and --top_k 1 or more.")
+        if asked.seed is not None and not 0 <= asked.seed < 2**63:
+            raise ValueError("--seed must be 0 or more, below 2**63.")
         folder, custom = find(asked)
         return write(asked, folder, custom)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the text went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:  # whatever the libraries raise for a damaged file or a broken network
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         print(kind + " ".join(str(error).split())[:400], file=sys.stderr)
@@ -50,10 +56,15 @@ def main() -> int:
 def find(asked: argparse.Namespace) -> tuple[str, bool]:
     """The folder of the model, downloaded where it is not on this machine, and whether its own code runs: that of a folder
     here does; that from the hub only where it was asked for, at a commit that whoever asked can have read."""
-    name = asked.repo_id or newest_export()
-    if Path(name).is_dir():
+    name = newest_export() if asked.repo_id is None else asked.repo_id
+    if name and Path(name).is_dir():
+        if asked.revision:
+            raise ValueError(f"{name} is a folder here: --revision is for the hub.")
         return name, has_code(name) and not asked.native
     folder, commit = download(name, asked.revision)
+    if not (Path(folder) / "config.json").exists():
+        where = f"revision {asked.revision}" if asked.revision else "main branch"
+        raise ValueError(f"The {where} of {name} holds no model. Name another branch or commit with --revision.")
     if asked.native or not has_code(folder):
         return folder, False
     pinned = re.fullmatch("[0-9a-f]{40}", asked.revision or "") is not None
@@ -88,11 +99,10 @@ def newest_export() -> str:
 def download(name: str, revision: str | None) -> tuple[str, str]:
     """A repository of the hub in the cache that Hugging Face's libraries share, and its commit. HF_TOKEN, of the
     environment or of .env, is needed for a private one only."""
-    from dotenv import dotenv_values
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    token = (os.environ.get("HF_TOKEN") or dotenv_values(".env").get("HF_TOKEN") or "").strip() or None
+    token = (os.environ.get("HF_TOKEN") or in_dotenv() or "").strip() or None
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         raise ValueError("HF_TOKEN is no token: it holds spaces or other signs. Copy it again.")
     try:
@@ -109,6 +119,15 @@ def download(name: str, revision: str | None) -> tuple[str, str]:
         why = "or is private: then HF_TOKEN, in .env or the environment, must belong to someone who may read it"
         raise ValueError(f"The hub has no {name} (it does not exist, {why}).") from None
     return folder, Path(folder).name
+
+
+def in_dotenv() -> str | None:
+    """HF_TOKEN of the .env in the working folder, where python-dotenv is installed."""
+    try:
+        from dotenv import dotenv_values
+    except ImportError:
+        return None
+    return dotenv_values(".env").get("HF_TOKEN")
 
 
 def write(asked: argparse.Namespace, folder: str, custom: bool) -> int:

@@ -30,7 +30,9 @@ def test_the_wheel_holds_the_package_and_no_top_level_config(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "wikigpt").rglob("*.py")}
     assert modules == {name for name in names if name.endswith(".py")}
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {f"wikigpt/export/{name}" for name in ("card.md", "web/model.js", "web/page.js", "web/page.html")} <= set(names)
+    assert {f"wikigpt/export/{name}" for name in ("card.md", "web/model.js", "web/page.js", "web/page.html")} <= set(
+        names
+    )
 
 
 @pytest.mark.slow

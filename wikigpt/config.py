@@ -176,7 +176,7 @@ class ModelConfig:
         return (self.vocab_size + self.context_length) * D + self.n_layers * (norms + attention + feed_forward) + 2 * D
 
 
-HUB = "hf://"  # before USER/NAME, in `init_from`: weights that came from the hub
+HUB = "hf://"  # before USER/NAME@COMMIT, in `init_from`: weights that came from the hub
 
 SCHEDULES = ("cosine", "wsd", "constant")
 
@@ -257,7 +257,11 @@ class RunConfig:
         if self.init_from is None:
             return None
         on_hub = self.init_from.startswith(HUB)
-        return self.init_from.removeprefix(HUB) if on_hub else Path(self.init_from.replace("\\", "/")).name
+        return (
+            self.init_from.removeprefix(HUB).partition("@")[0]
+            if on_hub
+            else Path(self.init_from.replace("\\", "/")).name
+        )
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))

@@ -121,6 +121,7 @@ def test_an_old_run_and_one_that_was_not_evaluated(trained):
     run = replace(trained.run.config, source=source, hardware="", wikigpt_commit="")
     text = card(replace(trained, run=replace(trained.run, config=run)), Form(), "USER/x")
     assert card_errors(text) == [] and "With WikiGPT:" in text
+    assert "# how es was prepared was not recorded yet" in text
     other = replace(trained, checkpoint=trained.checkpoint.with_name("step_00000007"))
     text = card(other, Form(), "USER/x")
     assert "It was not evaluated at this step (7)." in text and "model-index" not in text and card_errors(text) == []
@@ -241,14 +242,14 @@ def test_how_a_run_was_trained(house):
         data="a/en:7/10,b/pt:3/10", init_from="hf://openai-community/gpt2", model_config="tiny",
     )  # fmt: skip
     command = train_command(other, "my run", 20)
-    assert command.startswith(
-        "wikigpt train --data en:7/10,pt:3/10 --run 'my run' --model_config tiny --training_setting fast "
-    )
-    assert (
-        "--init_from hf://openai-community/gpt2 " in command
-        and "--qkv_bias False" in command
-        and "--gradient_accumulation_steps 4" in command
-    )
+    begins = "wikigpt train --data en:7/10,pt:3/10 --run 'my run'"
+    assert command.startswith(f"{begins} --init_from hf://openai-community/gpt2 --training_setting fast ")
+    assert "--model_config" not in command and "--drop_rate 0.0 " in command
+    command = train_command(replace(other, init_from="/home/alice/base"), "my run", 20)
+    assert "--init_from PATH/TO/base " in command and "alice" not in command
+    command = train_command(replace(other, init_from=None), "my run", 20)
+    assert command.startswith(f"{begins} --model_config tiny --training_setting fast ")
+    assert "--qkv_bias False" in command and "--gradient_accumulation_steps 4" in command
     assert "--threads" not in command and command.endswith(" --keep_every 20")
     assert "--num_epochs" not in command and "--vocab_size" not in command
 

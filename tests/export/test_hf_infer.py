@@ -95,9 +95,9 @@ def test_code_of_another_repository_never_runs(infer, exported, tmp_path):
         commit = hub.commit("model", "nice/repo", "main", files)
         evil = files | {"modeling_gpt2_custom.py": f"open({str(trace)!r}, 'w').close()\n".encode()}
         hub.commit("model", "evil/repo", "main", evil)
-        asked = ("--input", "a", "--max_gen", "2", "--trust_remote_code", "--revision", commit)
-        for name in ("nice/repo", str(tmp_path / "local")):
-            done = infer("--repo_id", name, *asked, hub=hub)
+        asked = ("--input", "a", "--max_gen", "2", "--trust_remote_code")
+        for name in (("nice/repo", "--revision", commit), (str(tmp_path / "local"),)):
+            done = infer("--repo_id", *name, *asked, hub=hub)
             assert done.returncode == 0 and "(GPT2LMHeadModel)" in done.stderr, done.stderr
             assert not trace.exists() and not any("evil" in path for _, path, _ in hub.requests)
 
@@ -124,6 +124,10 @@ def test_damage_gets_one_line(infer, exported, tmp_path):
         (("--repo_id", "a b"), "'a b' is neither a folder here nor a name on the hub"),
         (("--repo_id", "models"), "models holds no model (no config.json)"),
         (("--temperature", "-1"), "--temperature must be 0 or more"),
+        (("--temperature", "nan"), "--temperature must be 0 or more"),
+        (("--seed", "99999999999999999999999"), "--seed must be 0 or more"),
+        (("--repo_id", "exports/r", "--revision", "main"), "exports/r is a folder here: --revision is for the hub."),
+        (("--repo_id", ""), "'' is neither a folder here nor a name on the hub"),
     ],
 )
 def test_a_mistake_gets_one_line(infer, flags, says):
@@ -141,6 +145,9 @@ def test_without_an_export_it_says_how_to_make_one(infer, tmp_path):
 @pytest.mark.slow
 def test_a_repository_that_is_not_there_or_private(infer):
     with Hub() as hub:
+        hub.commit("model", "someone/empty", "main", {"README.md": b"soon"})
+        done = infer("--repo_id", "someone/empty", hub=hub)
+        assert done.returncode == 2 and "The main branch of someone/empty holds no model." in done.stderr
         done = infer("--repo_id", "someone/secret", hub=hub)
         assert done.returncode == 2 and "The hub has no someone/secret" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1

@@ -65,7 +65,16 @@ def test_its_javascript_writes_what_our_model_writes(trained, tmp_path):
     """Ids of hard text, greedy text beyond the context, windows and drawing."""
     path = write_page(trained, tmp_path)
     # A space behind a byte order mark or a NEL is where JavaScript's white space differs from everybody else's.
-    texts = [*HARD.values(), "a\ufeff b\x85 c \u2028d", "end\n\n", "  "]
+    texts = [
+        *HARD.values(),
+        "a" * 3000,
+        "维基百科" * 800,
+        "".join(map(chr, range(0x4E00, 0x5800))),
+        "1" * 500,
+        "a\ufeff b\x85 c \u2028d",
+        "end\n\n",
+        "  ",
+    ]
     given = json.dumps({"texts": texts, "prompts": PROMPTS, "length": 100})
     done = subprocess.run([NODE, "-e", IN_NODE, path], input=given, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)

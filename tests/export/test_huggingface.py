@@ -21,6 +21,7 @@ from wikigpt.runs import read_run
 FILES = {
     "LICENSE", "README.md", "config.json", "configuration_gpt2_custom.py", "curves.png", "generation_config.json",
     "merges.txt", "model.safetensors", "modeling_gpt2_custom.py", "tokenizer.json", "tokenizer_config.json", "vocab.json",
+    "wikigpt.json",
 }  # fmt: skip
 
 NOWHERE = """
@@ -48,7 +49,7 @@ for name, trust in (("stock", False), ("custom", True)):
     greedy = model.generate(torch.tensor([prompt]), max_new_tokens=new, do_sample=False, temperature=None, top_k=None)
     found[name] = {"class": type(model).__name__, "logits": logits.tolist(), "greedy": greedy[0].tolist()}
     model.save_pretrained(folder + "-again-" + name)
-    again = AutoModelForCausalLM.from_pretrained(folder + "-again-" + name)
+    again = AutoModelForCausalLM.from_pretrained(folder + "-again-" + name, trust_remote_code=trust)
     with torch.no_grad():
         found[name]["close"] = float((again(torch.tensor([prompt])).logits[0] - logits).abs().max())
 print("wikigpt" in sys.modules, json.dumps(found))
@@ -264,6 +265,26 @@ def test_what_a_kill_leaves_beside_it(house, at_house, tmp_path, capsys):
     assert at_house(f"export --run r --folder {out}") == 2
     assert ".out.old is there and holds what is no export (diary.txt)" in capsys.readouterr().err
     assert (old / "diary.txt").exists()
+
+
+def test_what_an_export_no_longer_holds_is_said(at_house, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert at_house(f"export --run r --folder {out} --html --gguf") == 0
+    again = f"wikigpt export --run r --folder {out} --gguf f16 --html --push USER/NAME"
+    assert again in capsys.readouterr().err
+    assert at_house(f"export --run r --folder {out}") == 0
+    said = capsys.readouterr().err
+    assert "no longer there: index.html, wikigpt-es-0.1M-F16.gguf; --gguf and --html make such files" in said
+
+
+def test_a_damaged_newest_checkpoint_is_said(house, at_house, tmp_path, capsys):
+    run = copied(house, "damaged", lambda weights, record: None)
+    newest = newest_checkpoint(run)
+    (newest / "model.safetensors").write_bytes(b"")
+    assert at_house(f"export --run damaged --folder {tmp_path}/out") == 0
+    said = capsys.readouterr().err
+    assert "the checkpoint of step 30 is damaged: step 25 is taken" in said and ", step 25 (" in said
+    shutil.rmtree(run)
 
 
 def test_the_working_folder_itself(house, data, tmp_path, monkeypatch):

@@ -88,7 +88,8 @@ def test_a_repository_of_the_hub(openai, house, tmp_path):
     """`--init_from gpt2` takes OpenAI's from the hub; without a network, or for another name, one line."""
     folder, _ = openai
     with Hub() as hub:
-        hub.commit("model", "openai-community/gpt2", "main", {p.name: p.read_bytes() for p in folder.iterdir()})
+        files = {p.name: p.read_bytes() for p in folder.iterdir()}
+        commit = hub.commit("model", "openai-community/gpt2", "main", files)
 
         def train(source, **environment):
             flags = [
@@ -106,12 +107,19 @@ def test_a_repository_of_the_hub(openai, house, tmp_path):
 
         done = train("gpt2")
         assert done.returncode == 0 and "finished: models/from-hub" in done.stderr, done.stderr
-        assert RunConfig.load(tmp_path / "models/from-hub/run.json").init_from == "hf://openai-community/gpt2"
+        assert RunConfig.load(tmp_path / "models/from-hub/run.json").init_from == f"hf://openai-community/gpt2@{commit}"
         wrong = train("someone/nothing")
         assert wrong.returncode == 2
-        assert "someone/nothing is no run or folder here, and the hub does not give it" in wrong.stderr
+        assert (
+            "someone/nothing is no run or folder here, and the hub has none of that name, or it is private."
+            in wrong.stderr
+        )
+        hub.commit("model", "openai-community/gpt2", "main", {"config.json": b"{}"})
+        again = train(f"hf://openai-community/gpt2@{commit}")  # as the card has it: what the name meant then
+        assert again.returncode == 0 and "finished already" in again.stderr, again.stderr
     nothing = train("gpt2-xl", HF_HUB_OFFLINE="1")
-    assert nothing.returncode == 2 and "openai-community/gpt2-xl is no run or folder here" in nothing.stderr
+    assert nothing.returncode == 2
+    assert "openai-community/gpt2-xl is no run or folder here, and the hub is out of reach." in nothing.stderr
     assert len(nothing.stderr.strip().splitlines()) == 1
 
 
@@ -133,10 +141,17 @@ def test_what_is_no_plain_gpt2_is_refused(exported, tmp_path, change, says):
         read_pretrained("models", str(tmp_path))
 
 
-def test_a_run_remembers_whose_text_its_weights_had_seen(house, at_house):
+def test_a_run_remembers_whose_text_its_weights_had_seen(house, at_house, tmp_path):
     assert at_house(f"train --init_from r --run younger --fresh {MORE}") == 0
     run = RunConfig.load(house / "models/younger/run.json")
     assert run.init_name == "r" and run.init_source == RunConfig.load(house / "models/r/run.json").source
+    assert at_house(f"export --run younger --folder {tmp_path}/out") == 0
+    assert at_house(f"train --init_from {tmp_path}/out --run youngest --fresh {MORE}") == 0  # an export tells it on
+    youngest = RunConfig.load(house / "models/youngest/run.json")
+    assert youngest.init_source == run.source + run.init_source
+    assert at_house(f"export --run youngest --folder {tmp_path}/out") == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: cc-by-sa-4.0" in card and "--init_from PATH/TO/out " in card
 
 
 def test_a_folder_that_lacks_a_part_is_refused(at_house, tmp_path):

@@ -48,7 +48,7 @@ def test_what_is_pushed_is_exactly_the_export_and_private(hub, at_house, house, 
     assert "hf_right" not in captured.err + captured.out
 
 
-def test_again_changes_what_differs_and_removes_what_is_stale(hub, at_house, exported):
+def test_again_changes_what_differs_and_removes_what_is_stale(hub, at_house, exported, capsys):
     """model.safetensors of an earlier push would win over the parts of a later one."""
     assert at_house("export --run r --push someone --public --gguf f16") == 0
     name = "someone/wikigpt-es-0.1M"
@@ -59,6 +59,7 @@ def test_again_changes_what_differs_and_removes_what_is_stale(hub, at_house, exp
     assert at_house("export --run r --push someone --public --max_shard_size 40KB") == 0
     assert hub.files(name) == on_disk(exported) | {"notes.txt": b"somebody's own"}
     assert "model.safetensors" not in hub.files(name) and "Modelfile" not in hub.files(name)
+    assert "removed there, since this export lacks it: Modelfile, model.safetensors, wiki" in capsys.readouterr().err
     commit = hub.branches["model", name]["main"]
     assert (
         at_house("export --run r --push someone --public --max_shard_size 40KB") == 0
@@ -66,12 +67,15 @@ def test_again_changes_what_differs_and_removes_what_is_stale(hub, at_house, exp
     assert hub.branches["model", name]["main"] == commit
 
 
-def test_a_branch(hub, at_house, exported):
+def test_a_branch(hub, at_house, exported, capsys):
     assert at_house("export --run r --push someone/wiki") == 0
     before = hub.files("someone/wiki")
     assert at_house("export --run r --push someone/wiki --revision step-30 --dtype bfloat16") == 0
     assert hub.files("someone/wiki") == before
     assert hub.files("someone/wiki", branch="step-30") == on_disk(exported) != before
+    assert 'model="someone/wiki", revision="step-30")' in capsys.readouterr().err
+    card = (exported / "README.md").read_text()
+    assert 'revision="step-30"' in card and "--repo_id someone/wiki --revision step-30 --input" in card
 
 
 def test_a_page_becomes_a_static_space(hub, at_house, exported, capsys):
@@ -200,7 +204,9 @@ def test_a_network_that_breaks_off_in_the_middle(house, data, exported):
         broken = push(hub, house, data, *flags, capture_output=True, text=True, timeout=300)
         assert broken.returncode == 2, broken.stderr
         assert "Traceback" not in broken.stderr and "hf_right" not in broken.stderr
-        assert "Nothing of it was published; the same command goes on from there." in broken.stderr.splitlines()[-1]
+        *before, line = broken.stderr.strip().splitlines()
+        assert [one.split(":")[0] for one in before] == ["run", "exported"], broken.stderr
+        assert "Nothing of it was published; the same command goes on from there." in line
         assert hub.files("someone/wiki") == {} and hub.large
         hub.breaks = None
         sent, requests = set(hub.large), len(hub.requests)

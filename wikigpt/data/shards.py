@@ -259,7 +259,8 @@ def find_data(datafolder: str, data: str | None) -> Data:
 
 def _open_data(datafolder: str, data: str) -> Data:
     def folder(name: str) -> DataFolder:
-        return DataFolder(Path(name) if (Path(name) / MANIFEST).exists() else Path(datafolder) / name)
+        is_path = (Path(name) / MANIFEST).exists() or len(Path(name).parts) > 1
+        return DataFolder(Path(name) if is_path else Path(datafolder) / name)
 
     if "," not in data:
         return folder(data)

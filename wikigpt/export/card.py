@@ -28,7 +28,7 @@ ISO_639 = {
 }  # fmt: skip
 
 
-def write_card(trained: Trained, form: Form, folder: Path, repository: str) -> None:
+def write_card(trained: Trained, form: Form, folder: Path, repository: str, revision: str | None = None) -> None:
     """Writes README.md, its picture and LICENSE, and with GGUF files a Modelfile for Ollama."""
     licence = notice(trained.run.config)
     write_text(folder / "LICENSE", licence)
@@ -38,24 +38,25 @@ def write_card(trained: Trained, form: Form, folder: Path, repository: str) -> N
         from wikigpt.export.gguf import write_modelfile
 
         write_modelfile(trained, form.gguf[0], folder, licence)
-    write_text(folder / "README.md", card(trained, form, repository))
+    write_text(folder / "README.md", card(trained, form, repository, revision))
 
 
-def card(trained: Trained, form: Form, repository: str) -> str:
+def card(trained: Trained, form: Form, repository: str, revision: str | None = None) -> str:
     """README.md, with the fields at its head that the hub reads."""
     run, config, prompt = trained.run.config, trained.config, example(trained)
-    length = min(200, config.context_length // 2)
+    length, tokens = min(200, config.context_length // 2), trained.step * run.tokens_per_step
     commit = run.wikigpt_commit.rstrip("+")
     words = {
         "metadata": metadata(trained, form.gguf),
         "name": trained.name,
         "millions": f"{config.n_parameters / 1e6:,.1f}",
         "began": f"on the weights of {run.init_name}" if run.init_name else "from scratch",
-        "tokens": f"{trained.step * run.tokens_per_step / 1e6:,.1f}",
+        "tokens": f"{tokens / 1e6:,.1f} million" if tokens >= 1e5 else f"{tokens:,}",
         "text": text_name(run),
         "figures": _figures(trained, form.dtype),
         "repository": repository,
-        "snippet": snippet(repository, prompt),
+        "snippet": snippet(repository, prompt, revision),
+        "at": f" --revision {shlex.quote(revision)}" if revision else "",
         "request": shlex.quote(
             json.dumps({"model": repository, "prompt": prompt, "max_tokens": length}, ensure_ascii=False)
         ),
@@ -131,11 +132,12 @@ def score_of(trained: Trained) -> dict[str, Any] | None:
     return at_step[0] if at_step else None
 
 
-def snippet(repository: str, prompt: str) -> str:
+def snippet(repository: str, prompt: str, revision: str | None = None) -> str:
     """Three lines of Python that write with a published model."""
+    at = f", revision={json.dumps(revision)}" if revision else ""
     return (
         "from transformers import pipeline\n"
-        f'write = pipeline("text-generation", model="{repository}")\n'
+        f'write = pipeline("text-generation", model="{repository}"{at})\n'
         f'print(write({json.dumps(prompt, ensure_ascii=False)})[0]["generated_text"])'
     )
 
@@ -171,7 +173,8 @@ def _figures(trained: Trained, dtype: str) -> str:
     rows += [("Kneser-Ney bigram", f"{score['bigram_bits_per_byte']:.3f}", "")]
     for row in read_all(trained.run.path)["validation"][:1]:
         if row["step"] == 0 and not trained.run.config.init_from:
-            rows += [("this model before its first step", f"{row['bits_per_byte']:.3f}", f"{row['perplexity']:,.0f}")]
+            name = f"this model before its first step ({row['part']})"
+            rows += [(name, f"{row['bits_per_byte']:.3f}", f"{row['perplexity']:,.0f}")]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     rounded = (
         f" The weights here are rounded to {dtype}; the figures are of those before." if dtype != "float32" else ""
@@ -184,7 +187,7 @@ Measured on held-out articles ({score["part"]}; {score["scored_bytes"]:,} bytes 
 stands before it in its window of {trained.config.context_length:,}. *Bits per byte* are what the model needs to write these
 tokens down, end-of-text included, over the UTF-8 bytes of their text: lower is better, and comparable between tokenizers.
 The bigram is an interpolated Kneser-Ney model of the training text, which knows only which token follows which, scored on
-the same tokens.{rounded}"""
+the same tokens. The picture shows the part that was scored while it trained.{rounded}"""
 
 
 def _llama(trained: Trained, gguf: Sequence[str], prompt: str, length: int) -> str:

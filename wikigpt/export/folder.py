@@ -12,14 +12,14 @@ from wikigpt.errors import ConfigError, RunError
 from wikigpt.export.card import write_card
 from wikigpt.export.html import check_page, write_page
 from wikigpt.export.huggingface import CLASSES, write_huggingface
-from wikigpt.export.trained import Form, Trained
+from wikigpt.export.trained import Form, Trained, write_origin
 from wikigpt.runs import locked
 
 # All that an export may hold. What else lies in a folder is somebody's, and never removed.
 OURS = re.compile(
     r"README\.md|LICENSE|curves\.png|config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json"
     r"|vocab\.json|merges\.txt|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
-    r"|(modeling|configuration)_gpt2_custom\.py|wikigpt-.*\.gguf|Modelfile|index\.html"
+    r"|(modeling|configuration)_gpt2_custom\.py|wikigpt\.json|wikigpt-.*\.gguf|Modelfile|index\.html"
 )
 
 
@@ -64,9 +64,9 @@ def _says_so(path: Path) -> bool:
         return False
 
 
-def write_folder(trained: Trained, form: Form, folder: Path, repository: str) -> list[str]:
+def write_folder(trained: Trained, form: Form, folder: Path, repository: str, revision: str | None = None) -> list[str]:
     """Writes an export and returns the names of its files; an older one there is replaced when the new one is whole.
-    `repository` is how the card calls it. Raises ConfigError and RunError as the checks above do."""
+    `repository` and `revision` are how the card calls it. Raises ConfigError and RunError as the checks above do."""
     folder = folder.resolve()
     busy = RunError(f"Another process is writing {folder}.", "Wait for it, or name another folder with --folder.")
     with locked(folder, busy):
@@ -78,30 +78,30 @@ def write_folder(trained: Trained, form: Form, folder: Path, repository: str) ->
         for left in (partial, old):  # by a kill
             check_folder(left, whole=False)
             shutil.rmtree(left, ignore_errors=True)
+            if left.exists():
+                raise RunError(f"{left}, left by an earlier export, cannot be removed.", "Remove it by hand.")
         partial.mkdir(parents=True)
         try:
-            _write(trained, form, partial, repository)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        if folder.exists():
-            folder.rename(old)
-        try:
+            _write(trained, form, partial, repository, revision)
+            if folder.exists():
+                folder.rename(old)
             partial.rename(folder)
-        except OSError:
-            if old.exists():
+        except BaseException:
+            if old.exists() and not folder.exists():
                 old.rename(folder)
+            shutil.rmtree(partial, ignore_errors=True)
             raise
         shutil.rmtree(old, ignore_errors=True)
         return sorted(path.name for path in folder.iterdir())
 
 
-def _write(trained: Trained, form: Form, folder: Path, repository: str) -> None:
+def _write(trained: Trained, form: Form, folder: Path, repository: str, revision: str | None) -> None:
     write_huggingface(trained, form.dtype, form.max_shard_size, folder)
+    write_origin(trained, folder)
     for kind in form.gguf:
         from wikigpt.export.gguf import write_gguf
 
         write_gguf(trained, kind, folder)
     if form.html:
         write_page(trained, folder)
-    write_card(trained, form, folder, repository)
+    write_card(trained, form, folder, repository, revision)

@@ -4,6 +4,8 @@
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)  ──>  GPT2CustomLMHeadModel
 """
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +51,8 @@ class GPT2CustomLMHeadModel(PreTrainedModel, GenerationMixin):
         stock.load_state_dict(to_gpt2(self.gpt.state_dict(), self.config))
         stock.generation_config = self.generation_config
         stock.save_pretrained(path, *args, **kwargs)
+        for name in ("modeling_gpt2_custom.py", "configuration_gpt2_custom.py"):  # what config.json names
+            shutil.copy(Path(__file__).with_name(name), Path(path) / name)
 
     def forward(
         self,

@@ -20,12 +20,12 @@ from wikigpt.config import HUB, ModelConfig, hub_token
 from wikigpt.data.shards import file_hash
 from wikigpt.errors import ConfigError, DataError, HubError, RunError
 from wikigpt.export.gpt2_names import from_gpt2
-from wikigpt.export.trained import without_padding
+from wikigpt.export.trained import ORIGIN, read_origin, without_padding
 from wikigpt.runs import read_run, run_path
 from wikigpt.tokenizer import TOKENIZER
 
 INDEX = f"{WEIGHTS}.index.json"
-WANTED = ["config.json", "*.safetensors", INDEX, TOKENIZER]  # of a repository on the hub
+WANTED = ["config.json", "*.safetensors", INDEX, TOKENIZER, ORIGIN]  # of a repository on the hub
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Pretrained:
             mine, datas = tokenizers.load(self.tokenizer), tokenizers.load(folder)
             if not mine.gives_the_ids_of(datas):
                 problem = f"{folder.parent} was prepared with another tokenizer than {self.path} was trained with."
-                raise DataError(problem, f"Prepare it with: wikigpt prepare --tokenizer {self.tokenizer} --fresh")
+                raise DataError(problem, f"Prepare it as before, but with: --tokenizer {self.tokenizer} --fresh")
 
     def check_shape(self, config: ModelConfig) -> None:
         """Raises ConfigError naming every field in which a model of these weights must differ."""
@@ -65,9 +65,10 @@ def read_pretrained(model_dir: str, source: str) -> Pretrained:
         texts = config.source + config.init_source
         return Pretrained(run.name, str(run), config.model, load_file(file), run / "tokenizer", file_hash(file), texts)
     path, name = Path(source), source.removeprefix(HUB)
-    if not path.exists() and re.fullmatch(r"gpt2(-medium|-large|-xl)?|[\w.-]+/[\w.-]+", name):
-        name = name if "/" in name else f"openai-community/{name}"
-        path, source = _download(name), HUB + name
+    if not path.exists() and re.fullmatch(r"(gpt2(-medium|-large|-xl)?|[\w.-]+/[\w.-]+)(@[\w.-]+)?", name):
+        name, _, revision = (name if "/" in name else f"openai-community/{name}").partition("@")
+        path = _download(name, revision or None)
+        source = f"{HUB}{name}@{path.name}"  # the commit: a name alone can come to mean something else
     if not (path / "config.json").exists():
         problem = f"{source} is neither a run nor a folder with a config.json."
         raise RunError(problem, "Name a run, the folder of a GPT-2, or one on the hub (gpt2, USER/NAME).")
@@ -90,8 +91,8 @@ def _read_folder(path: Path, source: str) -> Pretrained:
             config = ModelConfig(**asdict(config) | {"vocab_size": ids})
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise RunError(f"{path} holds no readable GPT-2 ({type(error).__name__}: {error}).", "Get it again.") from error
-    name = source.rpartition("/")[2] if source.startswith(HUB) else path.resolve().name
-    return Pretrained(name, source, config, weights, tokenizer, file_hash(files[0]))
+    name = source.rpartition("/")[2].partition("@")[0] if source.startswith(HUB) else path.resolve().name
+    return Pretrained(name, source, config, weights, tokenizer, file_hash(files[0]), read_origin(path))
 
 
 def _weight_files(path: Path) -> list[Path]:
@@ -102,21 +103,27 @@ def _weight_files(path: Path) -> list[Path]:
     return [path / WEIGHTS]
 
 
-def _download(repository: str) -> Path:
-    """A repository of the hub, in the cache that all Hugging Face libraries share."""
+def _download(repository: str, revision: str | None) -> Path:
+    """A repository of the hub, in the cache that all Hugging Face libraries share: the folder of a commit."""
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
     except ImportError as error:
-        raise ConfigError(
-            "Reading from the hub needs huggingface_hub.", "Run: pip install -r requirements.txt"
-        ) from error
+        problem = "Reading from the hub needs huggingface_hub."
+        raise ConfigError(problem, "Run: pip install -r requirements.txt") from error
+    missing = f"{repository} is no run or folder here"
     try:
-        return Path(snapshot_download(repository, allow_patterns=WANTED, token=hub_token()))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED, token=hub_token()))
+    except RepositoryNotFoundError:
+        why = "the hub has none of that name, or it is private"
+        raise HubError(f"{missing}, and {why}.", "Check the name; a private one needs HF_TOKEN.") from None
+    except RevisionNotFoundError:
+        raise HubError(f"{repository} has no revision {revision}.", "Name a branch or commit that it has.") from None
+    except LocalEntryNotFoundError:
+        problem = f"{missing}, and the hub is out of reach."
+        raise HubError(problem, "Check the name and the network, or name a folder that holds it.") from None
     except Exception as error:  # whatever the hub's client and the network raise
-        said = " ".join(str(error).split())[:200]
-        problem = (
-            f"{repository} is no run or folder here, and the hub does not give it ({type(error).__name__}: {said})."
-        )
+        problem = f"{missing}, and the hub does not give it ({type(error).__name__}: {' '.join(str(error).split())})."
         raise HubError(problem, "Check the name, or name a folder that holds it.") from None
 
 

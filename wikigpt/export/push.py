@@ -67,9 +67,10 @@ def push(files: Mapping[str, Path | bytes], destination: Destination) -> str:
     export left there and is not among them. Returns the address. Raises ConfigError for a token that may not write, and a
     repository that is public unasked or holds something else; HubError where the hub refuses or the network breaks off."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars, logging
 
     token = check_token()
+    logging.set_verbosity_error()  # each of its tries would be a warning
     if not sys.stderr.isatty():
         disable_progress_bars()
     api = HfApi(token=token)
@@ -89,6 +90,8 @@ def push(files: Mapping[str, Path | bytes], destination: Destination) -> str:
         operations: list[Any] = [CommitOperationAdd(name, content) for name, content in files.items()]
         operations += [CommitOperationDelete(f) for f in stale]
         api.create_commit(operations=operations, commit_message="Export from WikiGPT", **where)
+    if stale:
+        logger.info(f"removed there, since this export lacks it: {', '.join(stale)}")
     return str(url)
 
 
@@ -135,7 +138,8 @@ def _told(destination: Destination, token: str) -> Iterator[None]:
         status = (
             error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
         )
-        said = " ".join(str(error).split()).replace(token, "...")[:300]
+        cause = f" {error.__cause__}" if error.__cause__ else ""
+        said = " ".join(f"{error}{cause}".split()).replace(token, "...")[:300]
         problem = f"The hub did not take {destination.repository} ({type(error).__name__}: {said})."
         fix = "Nothing of it was published; the same command goes on from there."
         if status == 401:

@@ -25,6 +25,8 @@ def commands(config: RunConfig, run: str, steps: int, flags: Sequence[str]) -> l
 def prepare_command(part: dict[str, Any]) -> str:
     """How a data folder was made. What only its maker has stands in capitals: files of one's own."""
     settings, kind = part.get("settings", {}), part.get("kind", "")
+    if not kind:
+        return f"# how {part['name']} was prepared was not recorded yet by the version that trained on it"
     words = ["wikigpt", "prepare", *_source_flags(part, kind), "--name", part["name"]]
     tokenizer = str(settings.get("tokenizer", ""))
     words += ["--tokenizer", "TOKENIZER.json" if tokenizer.startswith("sha256") else tokenizer] if tokenizer else []
@@ -57,24 +59,31 @@ def _source_flags(part: dict[str, Any], kind: str) -> list[str]:
 def train_command(config: RunConfig, run: str, steps: int) -> str:
     """How a run was trained: its presets, and each setting in which it differs from them. A checkpoint that is not the last
     one is kept."""
-    presets = [(MODEL_CONFIGS, config.model_config, "tiny"), (TRAINING_SETTINGS, config.training_setting, "fast")]
-    (model, model_preset), (training, training_preset) = (
-        (name, known[name]) if name in known else (other, {}) for known, name, other in presets
-    )
-    words = ["wikigpt", "train", "--data", data_names(config), "--run", run, "--model_config", model]
+    training = config.training_setting if config.training_setting in TRAINING_SETTINGS else "fast"
+    words = ["wikigpt", "train", "--data", data_names(config), "--run", run]
+    if config.init_from:  # the shape is that of the weights
+        words += ["--init_from", _beginning(config)]
+        differing = {"drop_rate": config.model.drop_rate}
+    else:
+        model = config.model_config if config.model_config in MODEL_CONFIGS else "tiny"
+        words += ["--model_config", model]
+        differing = _other(asdict(config.model), MODEL_CONFIGS[model], leave_out=("vocab_size",))
     words += ["--training_setting", training, "--max_steps", str(config.total_steps), "--seed", str(config.seed)]
-    if config.init_from and config.init_name:
-        words += ["--init_from", config.init_from if config.init_from.startswith(HUB) else config.init_name]
-    differing = {
-        **_other(asdict(config.model), model_preset, leave_out=("vocab_size",)),
-        **_other(asdict(config.training), {"schedule": "cosine", **training_preset}, leave_out=("num_epochs",)),
-    }
+    preset = {"schedule": "cosine", **TRAINING_SETTINGS[training]}
+    differing |= _other(asdict(config.training), preset, leave_out=("num_epochs",))
     for name, value in differing.items():
         words += [f"--{name}", str(value)]
     words += ["--device", config.device, "--dtype", config.dtype]
     words += ["--threads", str(config.threads)] if config.device == "cpu" else []
     words += ["--keep_every", str(steps)] if steps < config.total_steps else []
     return shlex.join(words)
+
+
+def _beginning(config: RunConfig) -> str:
+    """Where the first weights are: on the hub at a commit, in a run or an export, or elsewhere on its maker's disk."""
+    named = config.init_from or ""
+    elsewhere = not named.startswith(HUB) and (Path(named).is_absolute() or named.startswith("..") or ":" in named)
+    return f"PATH/TO/{config.init_name}" if elsewhere else named
 
 
 def _other(values: dict[str, Any], preset: dict[str, Any], leave_out: tuple[str, ...]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 models/<run>/ ──> Trained ──> huggingface.py, gguf.py, html.py, card.py
 """
 
+import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from wikigpt import tokenizer as tokenizers
 from wikigpt.checkpoint import WEIGHTS, find_checkpoint
-from wikigpt.config import ModelConfig
+from wikigpt.config import ModelConfig, write_json
 from wikigpt.errors import RunError
 from wikigpt.runs import Run, checkpoints
 from wikigpt.tokenizer import Tokenizer
@@ -90,6 +91,25 @@ def read_trained(run: Run, checkpoint: str = "latest") -> Trained:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise RunError(f"The weights in {path} are no longer numbers.", "Take an earlier --checkpoint.")
     return Trained(run, path, replace(run.config.model, vocab_size=ids), without_padding(weights, ids), tokenizer)
+
+
+ORIGIN = "wikigpt.json"
+
+
+def write_origin(trained: Trained, folder: Path) -> None:
+    """Writes wikigpt.json: from which run and text the weights are, for whoever begins with them."""
+    run = trained.run.config
+    record = {"run": trained.run.name, "step": trained.step, "tokens": trained.step * run.tokens_per_step}
+    record |= {"wikigpt_version": run.wikigpt_version, "wikigpt_commit": run.wikigpt_commit}
+    write_json(folder / ORIGIN, record | {"source": [*run.source, *run.init_source]})
+
+
+def read_origin(folder: Path) -> list[dict[str, Any]]:
+    """The text that the weights in an exported folder were trained on; nothing where it does not say."""
+    try:
+        return list(json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["source"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
 
 
 def without_padding(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:

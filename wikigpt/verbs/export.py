@@ -33,7 +33,7 @@ class Export:
     max_shard_size: str = "5GB"
     """a larger model becomes several files"""
     gguf: tuple[Literal["f32", "f16", "q8_0"], ...] | None = None
-    """also files for llama.cpp in these types (f16 where none is named), and a Modelfile for Ollama"""
+    """also files for llama.cpp in these types (f16 where none is named), and a Modelfile for Ollama with the first"""
     html: bool = False
     """also index.html: one page that holds the model and writes offline in any browser (up to 25 million parameters)"""
     push: str | None = None
@@ -66,17 +66,28 @@ class Export:
         trained = read_trained(run, self.checkpoint)
         check_form(trained, form)
         model, space = self._destinations(trained)
-        files = write_folder(trained, form, folder, model.repository if model else f"USER/{trained.name}")
-        logger.info(f"exported: {folder} ({', '.join(files)})")
+        before = {path.name for path in whole.iterdir()} if whole.exists() else set()
+        repository = model.repository if model else f"USER/{trained.name}"
+        files = write_folder(trained, form, folder, repository, self.revision if model else None)
+        if self.checkpoint == "latest" and trained.step != run.step:
+            logger.warning(f"the checkpoint of step {run.step:,} is damaged: step {trained.step:,} is taken")
+        logger.info(f"exported: {folder}, step {trained.step:,} ({', '.join(files)})")
+        if gone := sorted(name for name in before - set(files) if name.endswith((".gguf", ".html"))):
+            logger.warning(f"no longer there: {', '.join(gone)}; --gguf and --html make such files")
         url, space_url = self._push(whole, files, model), self._push_page(whole, trained, space, model)
         if url and model:
-            logger.info("to use it:\n\n" + snippet(model.repository, example(trained)))
+            logger.info("to use it:\n\n" + snippet(model.repository, example(trained), self.revision))
         if not (self.push or self.space):
-            logger.info(
-                f"to try it: python hf_infer.py --repo_id {shlex.quote(str(folder))}; to publish it: --push USER/NAME"
-            )
+            named = ["--run", run.name, *self._where(), *form.flags]
+            again = f"wikigpt export {shlex.join(named)} --push USER/NAME"
+            logger.info(f"to try it: python hf_infer.py --repo_id {shlex.quote(str(folder))}; to publish it: {again}")
         record = {"run": run.name, "step": trained.step, "name": trained.name, "folder": str(folder), "files": files}
         return Outcome(record | {"url": url, "space_url": space_url})
+
+    def _where(self) -> list[str]:
+        """The flags that say which checkpoint, and where to."""
+        words = ["--checkpoint", self.checkpoint] if self.checkpoint != "latest" else []
+        return words + (["--folder", str(self.folder)] if self.folder else [])
 
     def _check_flags(self) -> None:
         """Raises ConfigError for flags that go with others, before anything is read."""

@@ -34,20 +34,30 @@ class Tokenizer {
     return ids;
   }
 
-  // Joins the pair that was learned first, again and again, until no two neighbours make a token. A piece that is a token
-  // as a whole needs none of that.
+  // Joins the pair that was learned first, wherever it stands, then the next one, until no two neighbours make a token. (A pair
+  // with the token just made was learned later, so one pass may join all.) A piece that is a token as a whole needs none of it.
   merge(parts) {
     if (this.ranks.has(parts.join(""))) return [parts.join("")];
-    while (parts.length > 1) {
-      let best = Infinity, at = -1;
-      for (let i = 0; i + 1 < parts.length; i++) {
-        const rank = this.ranks.get(parts[i] + parts[i + 1]);
-        if (rank !== undefined && rank < best) [best, at] = [rank, i];
+    const rank = (i) => (i + 1 < parts.length ? this.ranks.get(parts[i] + parts[i + 1]) : undefined) ?? Infinity;
+    let ranks = parts.map((_, i) => rank(i)); // of each part with the one behind it
+    for (;;) {
+      const best = ranks.reduce((a, b) => Math.min(a, b), Infinity);
+      if (best === Infinity) return parts;
+      const joined = [], kept = []; // kept: the rank where both parts of a pair are as they were, else undefined
+      for (let i = 0; i < parts.length; i++) {
+        if (ranks[i] === best) {
+          if (kept.length) kept[kept.length - 1] = undefined;
+          joined.push(parts[i] + parts[i + 1]);
+          kept.push(undefined);
+          i += 1;
+        } else {
+          joined.push(parts[i]);
+          kept.push(ranks[i]);
+        }
       }
-      if (at < 0) break;
-      parts.splice(at, 2, parts[at] + parts[at + 1]);
+      parts = joined;
+      ranks = kept.map((known, i) => known ?? rank(i));
     }
-    return parts;
   }
 
   // A prompt as it would stand inside a longer text: behind a line break something follows.
