@@ -31,10 +31,14 @@ const answer = new Function("record", "buffer", "texts", "prompts", "length", co
     const decode = tokenizer.decoder(), ids = [];
     let text = "";
     const start = tokenizer.encodePrompt(prompt);
+    let hidden;
+    model.length = 0;
+    for (const id of start) hidden = model.read(id);
+    const logits = Array.from(model.logits(hidden));
     for (const id of write(model, start, tokenizer.endOfText, { temperature: 0, top_k: 0, max_gen: length })) {
       if (id !== null) { ids.push(id); text += decode(id); }
     }
-    return { start, text: text + decode(null) };
+    return { start, logits, text: text + decode(null) };
   };
   const random = seeded(7), logits = Float32Array.from([0, 1, 2, 3]), counts = [0, 0, 0, 0];
   for (let n = 0; n < 4000; n++) counts[draw(logits, { temperature: 1, top_k: 3 }, random)] += 1;
@@ -54,16 +58,23 @@ def trained(house, request):
     return read_trained(read_run(house / "models" / request.param))
 
 
-def ours(trained, prompt: str, length: int) -> str:
-    """What the plain model writes with the weights of the page."""
+def page_model(trained) -> GPTModel:
+    """The plain model with the weights of the page."""
     model = GPTModel(trained.config).eval()
     model.load_state_dict(dequantized(quantized(trained.weights)))
+    return model
+
+
+def ours(trained, prompt: str, length: int) -> str:
+    """What it writes."""
+    model = page_model(trained)
     return "".join(generate_text(model, trained.tokenizer, prompt, Sampling(max_gen=length, temperature=0)))
 
 
 def test_its_javascript_writes_what_our_model_writes(trained, tmp_path):
     """Ids of hard text, greedy text beyond the context, windows and drawing."""
     path = write_page(trained, tmp_path)
+    model = page_model(trained)
     # A space behind a byte order mark or a NEL is where JavaScript's white space differs from everybody else's.
     texts = [
         *HARD.values(),
@@ -71,7 +82,8 @@ def test_its_javascript_writes_what_our_model_writes(trained, tmp_path):
         "维基百科" * 800,
         "".join(map(chr, range(0x4E00, 0x5800))),
         "1" * 500,
-        "a\ufeff b\x85 c \u2028d",
+        "a\ufeff b \ufeffc",
+        "a\x85 b \x85c \u2028d",
         "end\n\n",
         "  ",
     ]
@@ -82,6 +94,9 @@ def test_its_javascript_writes_what_our_model_writes(trained, tmp_path):
     for prompt, answer in zip(PROMPTS, found["greedy"], strict=True):
         assert answer["start"] == prompt_ids(trained.tokenizer, prompt)
         assert answer["text"] == ours(trained, prompt, 100)
+        with torch.inference_mode():
+            logits = model(torch.tensor([answer["start"]]))[0, -1]
+        assert (torch.tensor(answer["logits"]) - logits).abs().max() < 1e-4
     assert found["windows"] == [window_start(n, 9) for n in range(40)]
     shares = torch.softmax(torch.tensor([1.0, 2.0, 3.0]), 0) * 4000
     assert found["counts"][0] == 0

@@ -15,7 +15,7 @@ from wikigpt.checkpoint import newest_checkpoint
 from wikigpt.config import RunConfig, write_json
 from wikigpt.data.shards import file_hash
 from wikigpt.export.huggingface import CUSTOM, CUSTOM_CONFIG, custom_code
-from wikigpt.generate import Sampling, generate_ids, load_model
+from wikigpt.generate import Sampling, generate_ids, load_model, window_start
 from wikigpt.runs import read_run
 
 FILES = {
@@ -47,7 +47,10 @@ for name, trust in (("stock", False), ("custom", True)):
         logits = model(torch.tensor([prompt])).logits[0]
     new = 20 if name == "stock" else 80  # the custom class goes on beyond the context
     greedy = model.generate(torch.tensor([prompt]), max_new_tokens=new, do_sample=False, temperature=None, top_k=None)
+    texts = [torch.zeros(1, n, dtype=torch.long) for n in range(1, 200)]
+    read = [model.prepare_inputs_for_generation(ids, is_first_iteration=True)["input_ids"] for ids in texts]
     found[name] = {"class": type(model).__name__, "logits": logits.tolist(), "greedy": greedy[0].tolist()}
+    found[name]["windows"] = [ids.shape[1] for ids in read]
     model.save_pretrained(folder + "-again-" + name)
     again = AutoModelForCausalLM.from_pretrained(folder + "-again-" + name, trust_remote_code=trust)
     with torch.no_grad():
@@ -78,6 +81,7 @@ def test_stock_and_custom_code_say_what_our_model_says(house, at_house, tmp_path
         read = len(prompt) + (20 if name == "stock" else 80)
         assert found[name]["greedy"][: len(greedy)] == greedy[:read]
         assert found[name]["close"] < 1e-4
+    assert found["custom"]["windows"] == [n - window_start(n, 64) for n in range(1, 200)]
 
 
 def test_the_folder_holds_what_it_should_and_nothing_else(exported):
