@@ -298,7 +298,12 @@ def test_after_ctrl_c_the_same_command_goes_on(dumps, tmp_path):
     settings.write_text(f"{statistics}DATAFOLDER = {str(tmp_path / 'dataset')!r}\n")
     command = [*f"prepare --wiki xx --mirror {dumps.url} {TINY} --config".split(), str(settings)]
     code = "from wikigpt.cli import entry; entry()"
-    with subprocess.Popen([sys.executable, "-c", code, *command], stderr=subprocess.PIPE, text=True) as process:
+
+    def heeds_ctrl_c():  # which what a shell starts in the background does not
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    python = [sys.executable, "-c", code, *command]
+    with subprocess.Popen(python, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c) as process:
         ((name, data),) = dumps.dumps().items()
         part = tmp_path / "dataset" / "dumps" / "xxwiki" / "20261101" / f"{name}.part"
         wait_for(lambda: part.exists() and part.stat().st_size > 0)
