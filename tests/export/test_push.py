@@ -110,6 +110,19 @@ def test_a_repository_that_is_there_keeps_its_visibility(hub, at_house, capsys):
     assert hub.branches["model", "someone/wiki"]["main"] == commit
 
 
+def test_what_is_refused_makes_nothing_public(hub, at_house, capsys):
+    """--public on a private repository: of something else, and where the commit is refused."""
+    hub.commit("model", "someone/secret", "main", {"diary.txt": b"mine"})
+    hub.private["model", "someone/secret"] = True
+    assert at_house("export --run r --push someone/secret --public --revision new") == 2
+    assert "someone/secret holds what is no export (diary.txt)" in one_line(capsys)
+    assert hub.private["model", "someone/secret"] and set(hub.branches["model", "someone/secret"]) == {"main"}
+    assert at_house("export --run r --push someone/wiki") == 0
+    hub.refuse = {"/commit/": 413}
+    assert at_house("export --run r --push someone/wiki --public --dtype bfloat16") == 2
+    assert hub.private["model", "someone/wiki"]
+
+
 def test_what_is_no_export_is_not_written_over(hub, at_house, capsys):
     theirs = {"config.json": b"{}", "README.md": b"Llama", "model-00001-of-00009.safetensors": b"0" * 9}
     hub.commit("model", "someone/llama", "main", theirs)

@@ -78,32 +78,27 @@ def push(files: Mapping[str, Path | bytes], destination: Destination) -> str:
     with _told(destination, token):
         _check_access(api)
         sdk = "static" if kind == "space" else None
-        private = not destination.public
-        url = api.create_repo(name, private=private, repo_type=kind, space_sdk=sdk, exist_ok=True)
-        where: dict[str, Any] = {"repo_id": url.repo_id, "repo_type": kind, "revision": destination.revision}
-        _check_visibility(api, destination)
-        if destination.revision:
-            api.create_branch(url.repo_id, branch=destination.revision, repo_type=kind, exist_ok=True)
-        there = api.list_repo_files(**where)
+        url = api.create_repo(name, private=not destination.public, repo_type=kind, space_sdk=sdk, exist_ok=True)
+        private = bool(api.repo_info(name, repo_type=kind).private)  # one that was there before keeps what it was
+        if not private and not destination.public:
+            problem = f"{name} is there and is public."
+            raise ConfigError(problem, "Add --public to upload to it all the same, or name another repository.")
+        there = api.list_repo_files(name, repo_type=kind)
         _check_content(there, destination)
+        where: dict[str, Any] = {"repo_id": name, "repo_type": kind, "revision": destination.revision}
+        if destination.revision:
+            api.create_branch(name, branch=destination.revision, repo_type=kind, exist_ok=True)
+            there = api.list_repo_files(**where)
+            _check_content(there, destination)
         stale = [f for f in there if kind == "model" and OURS.fullmatch(f) and f not in files]
         operations: list[Any] = [CommitOperationAdd(name, content) for name, content in files.items()]
         operations += [CommitOperationDelete(f) for f in stale]
         api.create_commit(operations=operations, commit_message="Export from WikiGPT", **where)
+        if private and destination.public:  # last of all: what is refused or breaks off makes nothing public
+            api.update_repo_settings(name, private=False, repo_type=kind)
     if stale:
         logger.info(f"removed there, since this export lacks it: {', '.join(stale)}")
     return str(url)
-
-
-def _check_visibility(api: "HfApi", destination: Destination) -> None:
-    """A repository that was there before keeps its visibility: --public changes it, and a public one is not written to
-    unasked. Raises ConfigError there."""
-    private = api.repo_info(destination.repository, repo_type=destination.kind).private
-    if destination.public and private:
-        api.update_repo_settings(destination.repository, private=False, repo_type=destination.kind)
-    elif not destination.public and not private:
-        problem = f"{destination.repository} is there and is public."
-        raise ConfigError(problem, "Add --public to upload to it all the same, or name another repository.")
 
 
 def _check_content(there: Sequence[str], destination: Destination) -> None:
