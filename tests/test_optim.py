@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 
+from wikigpt import optim
 from wikigpt.config import TrainingSettings
 from wikigpt.data.loader import Batch
-from wikigpt.optim import learning_rate_at, make_optimizer, training_step
+from wikigpt.optim import learning_rate_at, make_optimizer, orthogonal, set_rates, training_step
 from wikigpt.transformer import GPTModel
 
 SETTINGS = TrainingSettings(
@@ -88,3 +89,91 @@ def test_clipping_shortens_the_step_to_max_grad_norm(nano, machine):
     assert length(free) == pytest.approx(norm, rel=1e-4)
     _, same_norm, clipped = one_step(nano, machine, max_grad_norm=norm / 10)
     assert length(clipped) == pytest.approx(norm / 10, rel=1e-3) and same_norm == pytest.approx(norm, rel=1e-5)
+
+
+MUON = replace(SETTINGS, optimizer="muon", matrix_learning_rate=0.05)
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 24), (2, 96, 24), (1, 24, 96)])
+def test_orthogonal_is_the_polar_factor(shape):
+    """Of each U S V' it is nearly U V', if no singular value is far below a hundredth of the largest."""
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(noise, full_matrices=False)
+    matrices = u @ torch.diag(torch.logspace(-2, 0, 24)) @ v
+    for dtype in (torch.float32, torch.bfloat16):
+        found = orthogonal(matrices, dtype)
+        assert found.dtype == torch.float32
+        assert (torch.linalg.svdvals(found) - 1).abs().max() < 0.2
+        torch.testing.assert_close(found, u @ v, atol=0.1, rtol=0)
+    assert torch.equal(orthogonal(torch.zeros(shape), torch.float32), torch.zeros(shape))  # a matrix without a gradient
+
+
+def test_our_muon_moves_as_that_of_torch(monkeypatch):
+    """With the polynomial that torch uses, plain decay, and a momentum that does not change."""
+    monkeypatch.setattr(optim, "POLAR_EXPRESS", ((3.4445, -4.775, 2.0315),) * 5)
+    monkeypatch.setattr(optim, "MARGIN", 0.0)
+    torch.manual_seed(0)
+    start = [torch.randn(24, 24), torch.randn(24, 24), torch.randn(48, 24), torch.randn(24, 48)]
+    ours, theirs = ([torch.nn.Parameter(w.clone()) for w in start] for _ in range(2))
+    group = {"params": ours, "parts": 1, "momentum": 0.95, "weight_decay": 0.1}
+    mine = optim.Muon([group], torch.bfloat16, cautious=False, lr=0.02, fused=True)
+    reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95, nesterov=True)
+    for _ in range(4):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        mine.step()
+        reference.step()
+    for a, b, w in zip(ours, theirs, start, strict=True):
+        assert (a - b).abs().max() < 0.1 * (b - w).abs().max()  # both calculate in 16 bits, in another order
+
+
+def test_muon_moves_the_matrices_of_the_blocks_and_adamw_the_rest(nano):
+    model = GPTModel(nano)
+    optimizer = make_optimizer(model, MUON)
+    names = {id(p): name for name, p in model.named_parameters()}
+    muons = {names[id(p)] for group in optimizer.param_groups if "momentum" in group for p in group["params"]}
+    assert muons == {n for n, p in model.named_parameters() if n.startswith("blocks.") and p.dim() == 2}
+    everything = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(everything) == sorted(names)
+    assert set_rates(optimizer, 9, 110, MUON) == 1e-2
+    rates = {group["lr"] for group in optimizer.param_groups if "momentum" in group}
+    assert [*rates] == pytest.approx([0.05]) and {group["lr"] for group in optimizer.param_groups} - rates == {1e-2}
+
+
+def test_queries_keys_and_values_in_one_matrix_are_three(nano):
+    """A gradient in the queries alone moves the queries alone, and all of their directions alike."""
+    model = GPTModel(nano)
+    optimizer = make_optimizer(model, replace(MUON, weight_decay=0.0))
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    qkv = model.blocks[0].attn.qkv.weight
+    qkv.grad[:24] = torch.linalg.qr(torch.randn(24, 24)).Q @ torch.diag(torch.linspace(1, 9, 24))
+    set_rates(optimizer, 20, 110, MUON)
+    optimizer.step()
+    moved = before["blocks.0.attn.qkv.weight"] - qkv.detach()
+    assert not moved[24:].any()
+    assert torch.linalg.svdvals(moved[:24]) == pytest.approx(torch.full((24,), 0.05), rel=0.3)
+
+
+def test_cautious_decay_only_where_the_step_goes_towards_zero_too():
+    def after(cautious):
+        weight = torch.nn.Parameter(torch.tensor([[1.0, -1.0], [1.0, 1.0]]))
+        group = {"params": [weight], "parts": 1, "momentum": 0.0, "weight_decay": 0.5}
+        optimizer = optim.Muon([group], torch.float32, cautious, lr=0.1, fused=True)
+        weight.grad = torch.tensor([[1.0, 0.0], [0.0, -1.0]])  # towards zero, nowhere, nowhere, away from zero
+        optimizer.step()
+        return weight.detach()
+
+    plain, cautious = after(False), after(True)
+    shrunk = torch.tensor([[0.05, -0.05], [0.05, 0.05]])
+    torch.testing.assert_close(cautious - plain, shrunk * torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+
+
+def test_blocks_that_begin_at_zero_do_nothing(nano):
+    model = GPTModel(nano)
+    model.initialise(zero_projections=True)
+    ids = torch.arange(8)[None]
+    stream = model.tok_emb(ids) + model.pos_emb(torch.arange(8))
+    assert torch.equal(model.hidden(ids), model.final_norm(stream))

@@ -161,13 +161,18 @@ def test_the_machine_is_asked_what_it_can():
 def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch():
     gpt2 = defaults.ModelConfig(**defaults.MODEL_CONFIGS["gpt2_original"])
     settings = defaults.TrainingSettings(**defaults.TRAINING_SETTINGS["large_models"])
-    assert choose_model("cuda", 80 * 2**30, 10**9)[0] == "gpt2_original"
-    assert choose_model("cuda", 80 * 2**30, 10**6)[0] == choose_model("cuda", 4 * 2**30, 10**9)[0] == "small"
-    assert choose_model("cpu", 24 * 2**30, 10**9)[0] == "tiny"
+    assert choose_model("cuda", 80 * 2**30, 10**9)[0] == "modern_124m"
+    assert choose_model("cuda", 80 * 2**30, 10**6)[0] == choose_model("cuda", 4 * 2**30, 10**9)[0] == "modern_small"
+    assert choose_model("cpu", 24 * 2**30, 10**9)[0] == "modern_tiny"
     tiny = defaults.ModelConfig(**defaults.MODEL_CONFIGS["tiny"])
-    assert choose_training(tiny, "cuda", 10**9)[0] == choose_training(tiny, "cpu", 10**6)[0] == "small_models"
-    assert choose_training(gpt2, "cuda", 10**9)[0] == "large_models"
-    assert choose_training(gpt2, "cpu", 10**9)[0] == choose_training(gpt2, "cuda", 10**6)[0] == "fast"
+    assert (
+        choose_training("tiny", tiny, "cuda", 10**9)[0]
+        == choose_training("tiny", tiny, "cpu", 10**6)[0]
+        == "small_models"
+    )
+    assert choose_training("g", gpt2, "cuda", 10**9)[0] == "large_models"
+    assert choose_training("modern_124m", gpt2, "cuda", 10**9)[0] == "modern_124m"
+    assert choose_training("g", gpt2, "cpu", 10**9)[0] == choose_training("g", gpt2, "cuda", 10**6)[0] == "fast"
     assert fitting_batch(gpt2, settings, 80 * 2**30) == settings
     fitted = fitting_batch(gpt2, settings, 8 * 2**30)
     assert fitted.batch_size < 16 and fitted.batch_size * fitted.gradient_accumulation_steps == 16 * 32

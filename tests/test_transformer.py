@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +13,23 @@ import torch.nn.functional as F
 from wikigpt import transformer
 from wikigpt.config import MODEL_CONFIGS, ModelConfig
 from wikigpt.export.gpt2_names import from_gpt2, to_gpt2
-from wikigpt.export.huggingface import gpt2_config
+from wikigpt.export.huggingface import hub_config
+from wikigpt.export.qwen3_names import from_qwen3, to_qwen3
 from wikigpt.transformer import GPTModel, KVCache
+
+
+@pytest.fixture(params=["gpt2", "qwen3"])
+def nano(request, nano):
+    """Each kind of model; the modern one with shared keys, heads of a size of their own, and rows that pad."""
+    if request.param == "gpt2":
+        return nano
+    shape = {"arch": "qwen3", "qkv_bias": False, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "ffn_dim": 40}
+    return replace(nano, **shape)
+
+
+@pytest.fixture
+def untied(nano):
+    return replace(nano, tie_embeddings=nano.arch == "gpt2")
 
 
 @pytest.fixture
@@ -39,52 +54,79 @@ def ids(config, batch=3, time=None, seed=0):
     return torch.randint(config.vocab_size, (batch, time or config.context_length), generator=generator)
 
 
-def theirs(config):
-    from transformers import GPT2Config, GPT2LMHeadModel
+def theirs(config, weights=None):
+    """transformers' model of the same shape, with our weights."""
+    import transformers
 
-    fields = {
-        k: v for k, v in gpt2_config(config, config.vocab_size - 1).items() if k not in ("model_type", "architectures")
-    }
-    return GPT2LMHeadModel(GPT2Config(**fields)).eval()
+    fields = hub_config(config, config.vocab_size - 1)
+    kinds = {"gpt2": transformers.GPT2Config, "qwen3": transformers.Qwen3Config}
+    known = {k: v for k, v in fields.items() if k not in ("model_type", "architectures", "rope_theta")}
+    reference = getattr(transformers, fields["architectures"][0])(kinds[config.arch](**known)).eval()
+    if weights is not None:
+        there = (to_gpt2 if config.arch == "gpt2" else to_qwen3)(weights, config)
+        missing, unexpected = reference.load_state_dict(there, strict=False)
+        assert not unexpected and all(name.endswith(("attn.bias", "masked_bias")) for name in missing)
+    return reference
 
 
-def test_our_weights_give_transformers_the_same_logits(model, nano):
-    reference = theirs(nano)
-    reference.load_state_dict(to_gpt2(model.state_dict(), nano), strict=False)
-    inputs = ids(nano)
+def ours_of(reference, config):
+    return (from_gpt2 if config.arch == "gpt2" else from_qwen3)(reference.state_dict(), config)
+
+
+def test_our_weights_give_transformers_the_same_logits(untied):
+    torch.manual_seed(1)
+    model, inputs = jiggled(GPTModel(untied)).eval(), ids(untied)
+    reference = theirs(untied, model.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(reference(inputs).logits, model(inputs), atol=1e-4, rtol=0)
 
 
-def test_transformers_weights_give_us_the_same_logits(nano):
-    reference = jiggled(theirs(nano))
-    ours = GPTModel(nano).eval()
-    ours.load_state_dict(from_gpt2(reference.state_dict(), nano))
-    inputs = ids(nano)
+def test_transformers_weights_give_us_the_same_logits(untied):
+    reference = jiggled(theirs(untied))
+    ours = GPTModel(untied).eval()
+    ours.load_state_dict(ours_of(reference, untied))
+    inputs = ids(untied)
     with torch.no_grad():
         torch.testing.assert_close(ours(inputs), reference(inputs).logits, atol=1e-4, rtol=0)
 
 
 def test_there_and_back_is_the_same(model, nano):
-    back = from_gpt2(to_gpt2(model.state_dict(), nano), nano)
-    assert back.keys() == model.state_dict().keys()
-    assert all(torch.equal(back[name], weight) for name, weight in model.state_dict().items())
+    back = GPTModel(nano)
+    back.load_state_dict(ours_of(theirs(nano, model.state_dict()), nano))
+    assert back.state_dict().keys() == model.state_dict().keys()
+    for name, weight in model.state_dict().items():
+        rows = slice(nano.vocab_size) if name == "tok_emb.weight" else slice(None)
+        assert torch.equal(back.state_dict()[name][rows], weight[rows])
 
 
+@pytest.mark.parametrize("nano", ["gpt2"], indirect=True)
 def test_a_model_without_qkv_bias_is_one_with_zeros(nano):
     config = replace(nano, qkv_bias=False)
     torch.manual_seed(2)
-    ours, reference = jiggled(GPTModel(config)).eval(), theirs(config)
-    reference.load_state_dict(to_gpt2(ours.state_dict(), config), strict=False)
+    ours = jiggled(GPTModel(config)).eval()
     with torch.no_grad():
-        torch.testing.assert_close(reference(ids(config)).logits, ours(ids(config)), atol=1e-4, rtol=0)
+        logits = theirs(config, ours.state_dict())(ids(config)).logits
+        torch.testing.assert_close(logits, ours(ids(config)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("nano", ["qwen3"], indirect=True)
+def test_what_pads_the_vocabulary_has_no_logit_no_loss_and_no_gradient(nano):
+    torch.manual_seed(1)
+    model = jiggled(GPTModel(nano))
+    with torch.no_grad():
+        model.tok_emb.weight[nano.vocab_size :] = 100.0  # would win everything
+    assert len(model.tok_emb.weight) == 128 and model(ids(nano)).shape[-1] == nano.vocab_size == 97
+    inputs, targets = ids(nano), ids(nano, seed=1)
+    loss = model.loss(inputs, targets)
+    torch.testing.assert_close(loss, F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten()))
+    loss.backward()
+    assert not model.tok_emb.weight.grad[nano.vocab_size :].any()
 
 
 def test_greedy_text_is_that_of_transformers_token_for_token(model, nano):
     from wikigpt.generate import Sampling, generate_ids
 
-    reference = theirs(nano)
-    reference.load_state_dict(to_gpt2(model.state_dict(), nano), strict=False)
+    reference = theirs(nano, model.state_dict())
     prompt = ids(nano, batch=1, time=4)
     expected = reference.generate(prompt, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
     ours = list(generate_ids(model, prompt[0].tolist(), -1, Sampling(max_gen=12, temperature=0)))
@@ -108,9 +150,10 @@ def test_the_presets_are_gpt2s_sizes(name, parameters):
     assert sum(p.numel() for p in model.parameters()) == config.n_parameters == parameters
 
 
+@pytest.mark.parametrize("nano", ["gpt2"], indirect=True)
 def test_the_start_is_gpt2s(nano):
     torch.manual_seed(3)
-    model = GPTModel(replace(nano, emb_dim=240, n_layers=8))
+    model = GPTModel(ModelConfig(**nano.preset() | {"emb_dim": 240, "n_layers": 8}))
     block = model.blocks[0]
     assert block.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert block.attn.out_proj.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)  # sqrt(2 * 8) = 4
@@ -201,8 +244,10 @@ import torch
 from types import SimpleNamespace
 before = set(sys.modules)
 from transformer import GPTModel
-C = SimpleNamespace(vocab_size=9, context_length=4, emb_dim=6, n_heads=2, n_layers=1, drop_rate=0.0, qkv_bias=True)
-assert GPTModel(C)(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 9)
+C = SimpleNamespace(vocab_size=9, context_length=4, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0, qkv_bias=True,
+                    n_kv_heads=2, head_dim=4, ffn_dim=32, rope_theta=10.0, tie_embeddings=True)
+for C.arch in ("gpt2", "qwen3"):
+    assert GPTModel(C)(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 9)
 new = {name.split(".")[0] for name in set(sys.modules) - before}
 assert not new - set(sys.stdlib_module_names) - {"torch", "transformer"}, new
 """
@@ -210,7 +255,8 @@ assert not new - set(sys.stdlib_module_names) - {"torch", "transformer"}, new
 
 
 def test_what_cannot_be_is_a_value_error(model, nano):
-    with pytest.raises(ValueError, match="cannot be shared out"):
-        GPTModel(SimpleNamespace(**{**MODEL_CONFIGS["tiny"], "n_heads": 5}))
+    for wrong, why in (({"arch": "gpt3"}, "none of gpt2, qwen3"), ({"n_heads": 7, "n_kv_heads": 2}, "shared out")):
+        with pytest.raises(ValueError, match=why):
+            GPTModel(SimpleNamespace(**asdict(nano) | wrong))
     with pytest.raises(ValueError, match="do not fit in a context of 16"):
         model(ids(nano, time=17))

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from wikigpt.errors import ConfigError
 
 DATAFOLDER = "dataset"
 MODEL_DIR = "models"
+
 
 MODEL_CONFIGS: dict[str, dict[str, Any]] = {
     # For CPUs. A model's vocab_size follows the tokenizer of its data: the one here is that of our own small BPE.
@@ -143,6 +144,9 @@ def _check_types(settings: Any) -> None:
         _require(not isinstance(value, float) or math.isfinite(value), f"{f.name} is {value}.", "Give a finite number.")
 
 
+ARCHS = ("gpt2", "qwen3")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The shape of a GPT. Raises ConfigError where it cannot be."""
@@ -153,32 +157,91 @@ class ModelConfig:
     n_heads: int = _field("attention heads; must divide emb_dim")
     n_layers: int = _field("transformer blocks")
     drop_rate: float = _field("dropout probability while training")
-    qkv_bias: bool = _field("whether query, key and value projections have a bias")
+    qkv_bias: bool = _field("whether query, key and value projections have a bias; only gpt2 can")
+    arch: str = _field("gpt2, or qwen3: the modern one", "gpt2")
+    n_kv_heads: int = _field("heads of keys and values, shared by the n_heads; as many unless given", 0)
+    head_dim: int = _field("size of a head; emb_dim / n_heads unless given", 0)
+    ffn_dim: int = _field("width inside the feed-forward; 4 times emb_dim unless given, with qwen3 3 times", 0)
+    rope_theta: float = _field("how slowly the slowest pair of a head turns; qwen3 only", 10_000.0)
+    tie_embeddings: bool = _field("whether the output head is the token embedding; gpt2's always is", True)
 
     def __post_init__(self) -> None:
         _check_types(self)
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a whole number above 0.")
+        for name, value in self._follows().items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+        for name in ("n_kv_heads", "head_dim", "ffn_dim", "rope_theta"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a number above 0.")
+        _require(0 <= self.drop_rate < 1, f"drop_rate is {self.drop_rate}.", "Give a number from 0 to below 1.")
+        _require(self.arch in ARCHS, f"There is no arch {self.arch!r}.", f"Take one of {', '.join(ARCHS)}.")
+        if self.arch == "gpt2":
+            self._check_gpt2()
+        else:
+            self._check_qwen3()
+
+    def _follows(self) -> dict[str, int]:
+        """What follows from the other fields, where it is not given."""
+        wide = 4 if self.arch == "gpt2" else 3
+        return {
+            "n_kv_heads": self.n_heads,
+            "head_dim": self.emb_dim // self.n_heads,
+            "ffn_dim": wide * self.emb_dim,
+        }
+
+    def preset(self) -> dict[str, Any]:
+        """The fields as a preset has them: without what follows from the others, so that these can be changed alone."""
+        follows = self._follows()
+        return {name: value for name, value in asdict(self).items() if follows.get(name) != value}
+
+    def _check_gpt2(self) -> None:
         _require(
             self.emb_dim % self.n_heads == 0,
             f"emb_dim {self.emb_dim} cannot be shared out over n_heads {self.n_heads}.",
             f"Take a multiple of {self.n_heads} for --emb_dim, or another --n_heads.",
         )
-        _require(0 <= self.drop_rate < 1, f"drop_rate is {self.drop_rate}.", "Give a number from 0 to below 1.")
+        fixed = self._follows() | {"tie_embeddings": True}
+        for name, value in fixed.items():
+            fix = "Leave it out, or take --arch qwen3."
+            _require(getattr(self, name) == value, f"{name} is {getattr(self, name)}, and a GPT-2 has {value}.", fix)
+
+    def _check_qwen3(self) -> None:
+        _require(
+            self.n_heads % self.n_kv_heads == 0,
+            f"n_heads {self.n_heads} cannot be shared out over n_kv_heads {self.n_kv_heads}.",
+            "Take a multiple of --n_kv_heads for --n_heads.",
+        )
+        _require(self.head_dim % 2 == 0, f"head_dim is {self.head_dim}.", "Give an even number: RoPE turns pairs.")
+        _require(not self.qkv_bias, "qwen3 has no biases.", "Take --qkv_bias False.")
+        _require(self.drop_rate == 0, "qwen3 has no dropout.", "Take --drop_rate 0.")
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers are learned; the output head is the token embedding and counts once."""
-        D = self.emb_dim
+        """How many numbers are learned. A tied output head is the token embedding and counts once; what only pads the
+        vocabulary is not counted."""
+        D, F, K = self.emb_dim, self.ffn_dim, self.head_dim
+        head = 0 if self.tie_embeddings else self.vocab_size * D
+        if self.arch == "qwen3":
+            block = 2 * D + D * K * (2 * self.n_heads + 2 * self.n_kv_heads) + 2 * K + 3 * D * F
+            return self.vocab_size * D + head + self.n_layers * block + D
         norms = 2 * 2 * D
         attention = 3 * D * D + 3 * D * self.qkv_bias + D * D + D
-        feed_forward = 4 * D * D + 4 * D + 4 * D * D + D
+        feed_forward = D * F + F + F * D + D
         return (self.vocab_size + self.context_length) * D + self.n_layers * (norms + attention + feed_forward) + 2 * D
+
+    @property
+    def n_matrix_parameters(self) -> int:
+        """How many of them stand in matrices that every token is multiplied with, the output head among them."""
+        block = self.emb_dim * (2 * self.head_dim * (self.n_heads + self.n_kv_heads))
+        block += self.emb_dim * self.ffn_dim * (2 if self.arch == "gpt2" else 3)
+        return self.n_layers * block + self.vocab_size * self.emb_dim
 
 
 HUB = "hf://"  # before USER/NAME@COMMIT, in `init_from`: weights that came from the hub
 
 SCHEDULES = ("cosine", "wsd", "constant")
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -192,21 +255,95 @@ class TrainingSettings:
     warmup_steps: int = _field("steps over which the learning rate rises from 0")
     gradient_accumulation_steps: int = _field("forward passes per optimiser step; the same as a larger batch")
     max_grad_norm: float = _field("gradients longer than this are shortened to it; 0 turns clipping off")
-    schedule: str = _field("after the warm-up: cosine, wsd (stay, then fall over the last fifth), constant", "cosine")
+    schedule: str = _field("after the warm-up: cosine, wsd (stay, then fall to zero), constant", "cosine")
+    decay_share: float = _field("of all steps, over which wsd falls", 0.2)
+    tokens_per_parameter: float = _field(
+        "tokens for each parameter at the most, whatever num_epochs says; 0: no limit", 0.0
+    )
+    optimizer: str = _field("adamw, or muon for the matrices of the blocks and adamw for the rest", "adamw")
+    matrix_learning_rate: float = _field("learning_rate of muon's matrices", 0.02)
+    cautious: bool = _field("decay muon's matrices only where a step goes towards zero too", True)
+    zero_init: bool = _field("begin with blocks that do nothing", False)
 
     def __post_init__(self) -> None:
         _check_types(self)
-        for name in ("learning_rate", "num_epochs", "batch_size", "gradient_accumulation_steps"):
+        for name in (
+            "learning_rate",
+            "matrix_learning_rate",
+            "num_epochs",
+            "batch_size",
+            "gradient_accumulation_steps",
+        ):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a number above 0.")
-        for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
+        for name in ("weight_decay", "warmup_steps", "max_grad_norm", "tokens_per_parameter"):
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}.", "Give 0 or more.")
         known = ", ".join(SCHEDULES)
         _require(self.schedule in SCHEDULES, f"There is no schedule {self.schedule!r}.", f"Take one of {known}.")
+        _require(0 < self.decay_share <= 1, f"decay_share is {self.decay_share}.", "Give a number above 0, up to 1.")
+        known = ", ".join(OPTIMIZERS)
+        _require(self.optimizer in OPTIMIZERS, f"There is no optimizer {self.optimizer!r}.", f"Take one of {known}.")
 
     @property
     def windows_per_step(self) -> int:
         """Windows whose gradients make one optimiser step: the global batch."""
         return self.batch_size * self.gradient_accumulation_steps
+
+
+def modern(depth: int, vocab_size: int = 50257) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The modern model of so many layers, and how to train it on about as many tokens as its compute is best spent on: two
+    presets. One number sets all the rest:
+
+    - 64 numbers of width and one head of 64 per layer, pairs of heads sharing keys and values, a feed-forward three times
+      as wide: 12 * D * D weights a layer, as in a GPT-2. (Width in step with depth: Kaplan et al. 2020, figure 5.)
+    - 20 tokens per parameter (Hoffmann et al. 2022, "Chinchilla", table 3), at the most 4 epochs: up to there text that
+      comes again is worth nearly as much as new text (Muennighoff et al. 2023, figure 1).
+    - 0.292 * C ** 0.3271 tokens a step for C FLOPs of training (Bi et al. 2024, "DeepSeek LLM", figure 3).
+    - Muon's rate does not depend on the shape; AdamW's falls with the root of the width (Yang et al. 2022, "Tensor
+      Programs V", between its input and output layers' rules, since the tied embedding is both); both from the ablation in
+      benchmarks/records.md.
+    """
+    _require(depth > 0, f"--depth is {depth}.", "Give 1 or more.")
+    width, context = 64 * depth, 256 if depth < 8 else 1024
+    shared = max((n for n in range(1, depth // 2 + 1) if depth % n == 0), default=1)
+    model: dict[str, Any] = {
+        "arch": "qwen3",
+        "vocab_size": vocab_size,
+        "context_length": context,
+        "emb_dim": width,
+        "n_heads": depth,
+        "n_kv_heads": shared,
+        "n_layers": depth,
+        "drop_rate": 0.0,
+        "qkv_bias": False,
+    }
+    parameters = ModelConfig(**model).n_parameters
+    tokens = TOKENS_PER_PARAMETER * parameters
+    windows = 0.292 * (6.0 * parameters * tokens) ** 0.3271 / context
+    batch_size = 2 ** max(0, round(math.log2(windows)))
+    training = {
+        "optimizer": "muon",
+        "learning_rate": float(f"{4e-3 * math.sqrt(768 / width):.1e}"),
+        "matrix_learning_rate": 0.02,
+        "num_epochs": 4,
+        "tokens_per_parameter": TOKENS_PER_PARAMETER,
+        "batch_size": batch_size,
+        "weight_decay": 0.1,
+        "warmup_steps": max(1, round(0.02 * tokens / batch_size / context)),
+        "gradient_accumulation_steps": 1,
+        "max_grad_norm": 1.0,
+        "schedule": "wsd",
+        "decay_share": 0.5,
+        "zero_init": True,
+    }
+    return model, training
+
+
+TOKENS_PER_PARAMETER = 20.0
+MODERN = {"modern_tiny": (4, 8192), "modern_small": (6, 8192), "modern_124m": (12, 50257), "modern_350m": (18, 50257)}
+MODERN |= {"modern_1b": (26, 50257)}
+
+for _name, (_depth, _vocab_size) in MODERN.items():
+    MODEL_CONFIGS[_name], TRAINING_SETTINGS[_name] = modern(_depth, _vocab_size)
 
 
 @dataclass(frozen=True)
@@ -313,7 +450,7 @@ def from_preset(
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise ConfigError(f"Preset {name!r} has an unknown key {key!r}.", f"Did you mean {near[0]!r}?")
-    missing = {f.name for f in fields(kind) if f.name not in values and f.name != "schedule"}
+    missing = {f.name for f in fields(kind) if f.name not in values and f.default is MISSING}
     if missing:
         raise ConfigError(f"Preset {name!r} lacks {', '.join(sorted(missing))}.", "Add it in config.py.")
     return kind(**values)

@@ -4,27 +4,131 @@ Source: Loshchilov & Hutter 2019 (AdamW); Hu et al. 2024, "MiniCPM" (warm-up, st
 """
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wikigpt.config import TrainingSettings
 from wikigpt.data.loader import Batch
-from wikigpt.hardware import Machine
+from wikigpt.hardware import DTYPES, Machine
 from wikigpt.transformer import GPTModel
 
 COSINE_FLOOR = 0.1  # of the highest rate, where a cosine ends
-WSD_DECAY = 0.2  # of all steps, over which wsd falls to zero
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only: a bias or a norm's scale has no business near zero."""
-    parameters = list(model.parameters())
+def make_optimizer(model: nn.Module, settings: TrainingSettings, dtype: str = "float32") -> torch.optim.AdamW:
+    """AdamW, with decay on matrices only: a bias or a norm's scale has no business near zero. With `muon` the matrices of
+    the blocks are Muon's; `dtype` is what they are made orthogonal in."""
+    named = dict(model.named_parameters())
+    muons = [n for n, p in named.items() if settings.optimizer == "muon" and n.startswith("blocks.") and p.dim() == 2]
+    rest = [p for n, p in named.items() if n not in muons]
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    rates: dict[str, Any] = {"lr": settings.learning_rate, "betas": (0.9, 0.95), "eps": 1e-8, "fused": True}
+    if not muons:
+        return torch.optim.AdamW(groups, **rates)
+    stacked = [n for n in muons if n.endswith("qkv.weight")]  # three matrices in one
+    factor = settings.matrix_learning_rate / settings.learning_rate
+    for names, parts in (([n for n in muons if n not in stacked], 1), (stacked, 3)):
+        muon = {"parts": parts, "factor": factor, "momentum": MOMENTUM, "weight_decay": settings.weight_decay}
+        if names:
+            groups.append({"params": [named[n] for n in names], **muon})
+    return Muon(groups, DTYPES[dtype], settings.cautious, **rates)
+
+
+MOMENTUM, MOMENTUM_AT_FIRST, MOMENTUM_STEPS = 0.95, 0.85, 300
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW that moves the groups with a `momentum` by Muon: along the momentum of their gradients, made orthogonal.
+
+    A gradient's few large directions drown the many small ones; with all singular values at 1 a step teaches all
+    of them alike. The rate grows with sqrt(rows / columns), so that the same one fits every shape.
+
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". Cautious decay, towards zero only
+    where the step goes there too: Chen et al. 2025, "Cautious Weight Decay".
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], dtype: torch.dtype, cautious: bool, **rates: Any) -> None:
+        super().__init__(groups, **rates)
+        self.dtype, self.cautious = dtype, cautious
+        self._step_supports_amp_scaling = False  # a scaler must pass over a broken step, ours too
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if "momentum" not in group]
+        super().step()
+        self.param_groups = groups
+        for group in groups:
+            if "momentum" in group:
+                by_shape: dict[torch.Size, list[Tensor]] = {}
+                for parameter in group["params"]:
+                    by_shape.setdefault(parameter.shape, []).append(parameter)
+                for parameters in by_shape.values():
+                    self._move(parameters, group)
+
+    def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """One step of matrices (rows, columns) of one shape, all at once."""
+        directions = torch.stack([self._direction(p, group["momentum"]) for p in parameters])
+        N, rows, columns = directions.shape
+        parts = group["parts"]
+        steps = orthogonal(directions.view(N * parts, rows // parts, columns), self.dtype)
+        steps *= group["lr"] * max(1.0, rows / parts / columns) ** 0.5
+        decay = group["lr"] * group["weight_decay"]
+        for parameter, step in zip(parameters, steps.view(N, rows, columns), strict=True):
+            shrunk = parameter * decay
+            if self.cautious:
+                shrunk *= (parameter * step) > 0
+            parameter.sub_(step + shrunk)
+
+    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
+        """Nesterov's look ahead: the gradient once more on top of its running mean."""
+        assert parameter.grad is not None
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        mean = state["momentum"].lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(mean, momentum)
+
+
+# Five steps of polynomials a x + b x^3 + c x^5 that bring singular values close to 1, if none is far below a hundredth of
+# the largest.
+# Source: Amsel et al. 2025, "The Polar Express", algorithm 2.
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+MARGIN = 0.02  # by which 16-bit sums may exceed 1
+
+
+def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest orthogonal matrices (N, rows, columns), nearly: U V' of each U S V'. Float32, calculated in `dtype`."""
+    x = matrices.to(dtype)
+    if tall := x.shape[1] > x.shape[2]:
+        x = x.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) * (1 + MARGIN) + 1e-7)
+    for a, b, c in POLAR_EXPRESS:
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x.mT if tall else x).float()
+
+
+def set_rates(optimizer: torch.optim.Optimizer, step: int, total_steps: int, settings: TrainingSettings) -> float:
+    """Sets what changes from step to step, and returns the learning rate."""
+    rate = learning_rate_at(step, total_steps, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)
+        if "momentum" in group:
+            risen = min(1.0, step / MOMENTUM_STEPS)
+            group["momentum"] = MOMENTUM_AT_FIRST + (MOMENTUM - MOMENTUM_AT_FIRST) * risen
+    return rate
 
 
 def learning_rate_at(step: int, total_steps: int, settings: TrainingSettings) -> float:
@@ -36,18 +140,18 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainingSettings) ->
         progress = (step - warmup) / max(1, total_steps - warmup)
         return peak * (COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
     if settings.schedule == "wsd":
-        return peak * min(1.0, (total_steps - step) / _decay_steps(total_steps))
+        return peak * min(1.0, (total_steps - step) / _decay_steps(total_steps, settings))
     return peak
 
 
 def stable_steps(total_steps: int, settings: TrainingSettings) -> int | None:
     """How many steps of a wsd run are the same however long it is: those before its learning rate begins to fall. None
     for the other schedules."""
-    return total_steps - _decay_steps(total_steps) + 1 if settings.schedule == "wsd" else None
+    return total_steps - _decay_steps(total_steps, settings) + 1 if settings.schedule == "wsd" else None
 
 
-def _decay_steps(total_steps: int) -> int:
-    return max(1, round(WSD_DECAY * total_steps))
+def _decay_steps(total_steps: int, settings: TrainingSettings) -> int:
+    return max(1, round(settings.decay_share * total_steps))
 
 
 def training_step(

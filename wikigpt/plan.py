@@ -19,7 +19,7 @@ import torch
 from loguru import logger
 
 from wikigpt import __version__
-from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, differences, from_preset
+from wikigpt.config import MODERN, ModelConfig, RunConfig, TrainingSettings, differences, from_preset
 from wikigpt.data.loader import TrainingBatches
 from wikigpt.data.shards import Data
 from wikigpt.errors import ConfigError, RunError
@@ -35,12 +35,12 @@ Presets = Mapping[str, Mapping[str, Any]]
 def flops_per_token(config: ModelConfig) -> float:
     """FLOPs to train on one token, forward and backward.
 
-    Six per weight of a matrix (the tied head is one, the two embeddings are look-ups and cost nothing), and 12 * L * T * D
-    for attention scores and their use. Attention counts as if nothing were masked, which is the convention of MFU.
+    Six per weight of a matrix (the head is one, embeddings are look-ups and cost nothing), and 12 * L * T * H * K for
+    attention scores and their use. Attention counts as if nothing were masked, which is the convention of MFU.
     Source: Chowdhery et al. 2022, "PaLM", appendix B.
     """
-    D, L, T = config.emb_dim, config.n_layers, config.context_length
-    return 6.0 * (L * 12 * D * D + config.vocab_size * D) + 12.0 * L * T * D
+    attention = config.n_layers * config.context_length * config.n_heads * config.head_dim
+    return 6.0 * config.n_matrix_parameters + 12.0 * attention
 
 
 def training_memory(config: ModelConfig, batch_size: int) -> float:
@@ -55,20 +55,22 @@ def choose_model(device: str, memory: int, training_tokens: int) -> tuple[str, s
     """The model preset that suits a machine and its data, and why."""
     gigabytes = f"{memory / 2**30:.0f} GiB"
     if device == "cpu":
-        return "tiny", "a CPU trains it in minutes"
+        return "modern_tiny", "a CPU trains it in minutes"
     if training_tokens < MUCH_TEXT:
-        return "small", f"{training_tokens / 1e6:.1f} million tokens are too few for a larger one"
+        return "modern_small", f"{training_tokens / 1e6:.1f} million tokens are too few for a larger one"
     if memory < 7 * 2**30:
-        return "small", f"{gigabytes} are too little for GPT-2"
-    return "gpt2_original", f"{gigabytes} hold GPT-2 with 124 million parameters"
+        return "modern_small", f"{gigabytes} are too little for a larger one"
+    return "modern_124m", f"{gigabytes} hold one with 124 million parameters"
 
 
-def choose_training(model: ModelConfig, device: str, training_tokens: int) -> tuple[str, str]:
+def choose_training(name: str, model: ModelConfig, device: str, training_tokens: int) -> tuple[str, str]:
     """The training preset that suits a model, its machine and its data, and why."""
     if model.n_parameters < 30e6:
         return "small_models", "the model has less than 30 million parameters"
     if device == "cpu" or training_tokens < MUCH_TEXT:
         return "fast", "half a million tokens a step are too many for a CPU or so little text"
+    if name in MODERN:
+        return name, "it is made for that model"
     return "large_models", "the model has 30 million parameters or more"
 
 
@@ -239,7 +241,11 @@ def _length(
     if old is not None and old.length == length:
         return old.total_steps, length
     if request.hours is None:
-        return max(1, math.ceil(training.num_epochs * batches.windows / training.windows_per_step)), length
+        windows = training.num_epochs * batches.windows
+        most = training.tokens_per_parameter * model.n_parameters / model.context_length
+        if 0 < most < windows and "num_epochs" not in request.training_changes:
+            windows, length = most, f"{training.tokens_per_parameter:g} tokens per parameter"
+        return max(1, math.ceil(windows / training.windows_per_step)), length
     trial = Trial(model, training, batches, machine)
     step, pauses = trial.seconds_per_step(), trial.seconds_of_pauses(data, eval_tokens)
     logger.info(f"a step takes {step:.3f} s here; --hours {request.hours:g} is timed this once and then fixed")
@@ -254,7 +260,7 @@ class Trial:
     ) -> None:
         self.model = GPTModel(model).to(machine.device)
         self.training, self.batches, self.machine = training, batches, machine
-        self.optimizer = make_optimizer(self.model, training)
+        self.optimizer = make_optimizer(self.model, training, machine.dtype)
         self.scaler = torch.amp.GradScaler(machine.device, enabled=False)
 
     def step(self, number: int) -> None:

@@ -29,7 +29,7 @@ from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
 from wikigpt.generate import Sampling, generate_text
 from wikigpt.hardware import Machine, synchronize, used_memory
 from wikigpt.metrics import LiveView, MetricsLog, plot_loss, read_metrics
-from wikigpt.optim import learning_rate_at, make_optimizer, stable_steps, training_step
+from wikigpt.optim import make_optimizer, set_rates, stable_steps, training_step
 from wikigpt.plan import flops_per_token
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel
@@ -43,7 +43,9 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
     model = GPTModel(config.model).to(machine.device)
     if weights is not None:
         model.load_state_dict(weights)
-    optimizer = make_optimizer(model, training)
+    elif training.zero_init:
+        model.initialise(zero_projections=True)
+    optimizer = make_optimizer(model, training, machine.dtype)
     scaler = torch.amp.GradScaler(machine.device, enabled=machine.dtype == "float16")
     first = step = 0
     if checkpoint := newest_checkpoint(run):
@@ -69,9 +71,7 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
             start = time.perf_counter()
             batch = batches[step]
             data_seconds = time.perf_counter() - start
-            learning_rate = learning_rate_at(step, config.total_steps, training)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+            learning_rate = set_rates(optimizer, step, config.total_steps, training)
             loss, grad_norm = training_step(model, optimizer, scaler, batch, training, machine)
             synchronize(machine.device)
             # A step with a broken gradient is passed over by a scaler, where there is one.

@@ -1,13 +1,20 @@
-"""The model: a GPT-2, read top-down. Token ids go in, a score (logit) for every possible next token comes out.
+"""The model, read top-down: a GPT-2, or the same with the parts that have proved better since. Token ids go in, a score
+(logit) for every possible next token comes out.
 
     inputs_BT ──> embeddings ──> n_layers x [ attention, feed-forward ] ──> norm ──> head ──> logits_BTV
+
+    arch    norm       positions               attention                       feed-forward    biases  shape of
+    gpt2    LayerNorm  a vector for each       MultiHeadAttention              GELU, 4 x wide  yes     GPT2LMHeadModel
+    qwen3   RMSNorm    turn q and k (RoPE)     GroupedQueryAttention, QK-norm  SwiGLU          none    Qwen3ForCausalLM
 
 Shapes are named by suffix: B batch, T time (position in the text), D emb_dim, H heads, K head size, V vocabulary.
 This file needs torch alone, and `GPTModel(config)` takes any object with the attributes of `ModelConfig`, so that it
 can be copied into a published model as it is.
 
-Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; the shape is exactly that of
-`GPT2LMHeadModel` in transformers (pre-norm blocks, learned positions, tanh GELU, output head tied to the embedding).
+Sources: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (pre-norm blocks, learned positions,
+tanh GELU, output head tied to the embedding); Yang et al. 2025, "Qwen3 Technical Report", with the parts of Zhang &
+Sennrich 2019 (RMSNorm), Su et al. 2021 (RoPE), Shazeer 2020 (SwiGLU), Ainslie et al. 2023 (grouped queries), Henry et al.
+2020 (QK-norm). Both are the classes of transformers exactly.
 """
 
 import math
@@ -35,6 +42,18 @@ class Config(Protocol):
     def drop_rate(self) -> float: ...
     @property
     def qkv_bias(self) -> bool: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def n_kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def ffn_dim(self) -> int: ...
+    @property
+    def rope_theta(self) -> float: ...
+    @property
+    def tie_embeddings(self) -> bool: ...
 
 
 class KVCache:
@@ -44,8 +63,7 @@ class KVCache:
     """
 
     def __init__(self, config: Config, batch_size: int, device: torch.device | str, dtype: torch.dtype) -> None:
-        head_size = config.emb_dim // config.n_heads
-        shape = (config.n_layers, batch_size, config.n_heads, config.context_length, head_size)
+        shape = (config.n_layers, batch_size, config.n_kv_heads, config.context_length, config.head_dim)
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
         self.length = 0
@@ -72,6 +90,27 @@ def plain_attention(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, dropout: flo
     return F.dropout(weights_BHTT, dropout) @ v_BHTK
 
 
+def attend(
+    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, cache: KVCache | None, layer: int, dropout: float = 0.0
+) -> Tensor:
+    """What each position finds in itself and all before it, also in those that a cache holds: (B, T, H * K). Fewer heads of
+    keys and values than of queries are shared by neighbours."""
+    T, past = q_BHTK.shape[2], cache.length if cache is not None else 0
+    if cache is not None:
+        k_BHTK, v_BHTK = cache.extend(layer, k_BHTK, v_BHTK)
+    if (shared := q_BHTK.shape[1] // k_BHTK.shape[1]) > 1:
+        k_BHTK, v_BHTK = k_BHTK.repeat_interleave(shared, 1), v_BHTK.repeat_interleave(shared, 1)
+    mask = None
+    if past > 0 and T > 1:  # several new tokens after old ones: each sees the old ones and its past
+        mask = torch.ones(T, past + T, dtype=torch.bool, device=q_BHTK.device).tril(past)
+    causal = T > 1 and mask is None  # a single new token may see everything
+    if causal and q_BHTK.device.type == "cpu" and T <= PLAIN_UP_TO:
+        y_BHTK = plain_attention(q_BHTK, k_BHTK, v_BHTK, dropout)
+    else:
+        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, mask, dropout, is_causal=causal)
+    return y_BHTK.transpose(1, 2).flatten(2)
+
+
 class MultiHeadAttention(nn.Module):
     """Every position looks back at itself and all earlier ones, in several heads at once."""
 
@@ -84,21 +123,51 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = nn.Linear(config.emb_dim, config.emb_dim)
         self.dropout = nn.Dropout(config.drop_rate)
 
-    def forward(self, x_BTD: Tensor, cache: KVCache | None = None) -> Tensor:
-        B, T, D = x_BTD.shape
-        q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).view(B, T, 3, self.n_heads, D // self.n_heads).permute(2, 0, 3, 1, 4)
-        mask = None
-        if cache is not None:
-            if cache.length > 0 and T > 1:  # several new tokens after old ones: each sees the old ones and its past
-                mask = torch.ones(T, cache.length + T, dtype=torch.bool, device=x_BTD.device).tril(cache.length)
-            k_BHTK, v_BHTK = cache.extend(self.layer, k_BHTK, v_BHTK)
-        causal = T > 1 and mask is None  # a single new token may see everything
-        dropout = self.drop_rate if self.training else 0.0
-        if causal and x_BTD.device.type == "cpu" and T <= PLAIN_UP_TO:
-            y_BHTK = plain_attention(q_BHTK, k_BHTK, v_BHTK, dropout)
-        else:
-            y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, mask, dropout, is_causal=causal)
-        return self.dropout(self.out_proj(y_BHTK.transpose(1, 2).reshape(B, T, D)))
+    def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
+        q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        y_BTD = attend(q_BHTK, k_BHTK, v_BHTK, cache, self.layer, self.drop_rate if self.training else 0.0)
+        return self.dropout(self.out_proj(y_BTD))
+
+
+class GroupedQueryAttention(nn.Module):
+    """The same with fewer heads of keys and values. Queries and keys are brought to one length, so that no score can grow
+    without bound, and then turned by their position."""
+
+    def __init__(self, config: Config, layer: int) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.layer = layer
+        self.q_proj = nn.Linear(config.emb_dim, config.n_heads * config.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.emb_dim, config.n_kv_heads * config.head_dim, bias=False)
+        self.v_proj = nn.Linear(config.emb_dim, config.n_kv_heads * config.head_dim, bias=False)
+        self.q_norm = RMSNorm(config.head_dim)
+        self.k_norm = RMSNorm(config.head_dim)
+        self.out_proj = nn.Linear(config.n_heads * config.head_dim, config.emb_dim, bias=False)
+
+    def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
+        assert rotation is not None
+        q_BTHK, k_BTHK, v_BTHK = (
+            projection(x_BTD).unflatten(-1, (-1, self.head_dim))
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q_BHTK = rotate(self.q_norm(q_BTHK).transpose(1, 2), rotation).to(v_BTHK.dtype)
+        k_BHTK = rotate(self.k_norm(k_BTHK).transpose(1, 2), rotation).to(v_BTHK.dtype)
+        return self.out_proj(attend(q_BHTK, k_BHTK, v_BTHK.transpose(1, 2), cache, self.layer))
+
+
+def rotations(positions_T: Tensor, config: Config) -> Tensor:
+    """Cosine and sine (2, T, K) of the angles by which RoPE turns each pair of a head's numbers at each position: from one
+    radian a token down to about 1 / rope_theta."""
+    K = config.head_dim
+    speeds = config.rope_theta ** -(torch.arange(0, K, 2, device=positions_T.device) / K)
+    angles = torch.outer(positions_T, speeds).repeat(1, 2)
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(x_BHTK: Tensor, rotation: Tensor) -> Tensor:
+    """Turns the pairs (k, k + K / 2) of each head. Two positions' product then depends on their distance alone."""
+    first, second = x_BHTK.chunk(2, dim=-1)
+    return x_BHTK * rotation[0] + torch.cat([-second, first], dim=-1) * rotation[1]
 
 
 class FeedForward(nn.Module):
@@ -114,47 +183,81 @@ class FeedForward(nn.Module):
         return self.dropout(self.down(F.gelu(self.up(x_BTD), approximate="tanh")))
 
 
+class SwiGLU(nn.Module):
+    """The same with a gate: one half says what, the other how much of it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.emb_dim, config.ffn_dim, bias=False)
+        self.up = nn.Linear(config.emb_dim, config.ffn_dim, bias=False)
+        self.down = nn.Linear(config.ffn_dim, config.emb_dim, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
+
+
+class RMSNorm(nn.RMSNorm):
+    """Brings each vector to length sqrt(its size), times a learned weight: LayerNorm without mean and bias."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())  # under autocast heads come in 16 bits
+
+
+PARTS: dict[str, tuple[Any, Any, Any]] = {
+    "gpt2": (nn.LayerNorm, MultiHeadAttention, FeedForward),
+    "qwen3": (RMSNorm, GroupedQueryAttention, SwiGLU),
+}
+
+
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward; each reads a normalised copy of the stream and adds its answer to it."""
 
     def __init__(self, config: Config, layer: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.emb_dim)
-        self.attn = MultiHeadAttention(config, layer)
-        self.norm2 = nn.LayerNorm(config.emb_dim)
-        self.ff = FeedForward(config)
+        norm, attention, feed_forward = PARTS[config.arch]
+        self.norm1 = norm(config.emb_dim)
+        self.attn = attention(config, layer)
+        self.norm2 = norm(config.emb_dim)
+        self.ff = feed_forward(config)
 
-    def forward(self, x_BTD: Tensor, cache: KVCache | None = None) -> Tensor:
-        x_BTD = x_BTD + self.attn(self.norm1(x_BTD), cache)
+    def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
+        x_BTD = x_BTD + self.attn(self.norm1(x_BTD), rotation, cache)
         return x_BTD + self.ff(self.norm2(x_BTD))
 
 
 class GPTModel(nn.Module):
-    """A GPT-2 of any size. Raises ValueError where the configuration or the input cannot be."""
+    """A GPT of any size. Raises ValueError where the configuration or the input cannot be."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if config.emb_dim % config.n_heads:
-            raise ValueError(f"emb_dim {config.emb_dim} cannot be shared out over n_heads {config.n_heads}")
+        check(config)
         self.config = config
-        self.tok_emb = nn.Embedding(config.vocab_size, config.emb_dim)
-        self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
+        V = padded(config)
+        self.tok_emb = nn.Embedding(V, config.emb_dim)
+        self.pos_emb = nn.Embedding(config.context_length, config.emb_dim) if config.arch == "gpt2" else None
         self.drop_emb = nn.Dropout(config.drop_rate)
         self.blocks = nn.ModuleList(TransformerBlock(config, layer) for layer in range(config.n_layers))
-        self.final_norm = nn.LayerNorm(config.emb_dim)
+        self.final_norm = PARTS[config.arch][0](config.emb_dim)
+        self.out_head = None if config.tie_embeddings else nn.Linear(config.emb_dim, V, bias=False)
+        self.register_load_state_dict_pre_hook(pad_rows)
         self.initialise()
 
-    def initialise(self) -> None:
+    def initialise(self, zero_projections: bool = False) -> None:
         """GPT-2's own start: normal with deviation 0.02; what adds to the residual stream is scaled down by
-        sqrt(2 * n_layers), since that many terms add up in it (Radford et al. 2019, section 2.3)."""
+        sqrt(2 * n_layers), since that many terms add up in it (Radford et al. 2019, section 2.3). Where these begin at
+        zero instead, every block begins by doing nothing (Zhang et al. 2019, "Fixup")."""
+        small = 0.0 if zero_projections else 0.02 / math.sqrt(2 * self.config.n_layers)
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            elif parameter.dim() == 1:  # LayerNorm's weight
+            elif parameter.dim() == 1:  # a norm's weight
                 nn.init.ones_(parameter)
             else:
                 residual = name.endswith(("attn.out_proj.weight", "ff.down.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layers) if residual else 0.02)
+                nn.init.normal_(parameter, std=small if residual else 0.02)
 
     def hidden(self, inputs_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Token ids (B, T) to final hidden states (B, T, D). A cache holds what came before and is extended."""
@@ -163,9 +266,14 @@ class GPTModel(nn.Module):
         if past + T > self.config.context_length:
             raise ValueError(f"{past + T} tokens do not fit in a context of {self.config.context_length}")
         positions_T = torch.arange(past, past + T, device=inputs_BT.device)
-        x_BTD = self.drop_emb(self.tok_emb(inputs_BT) + self.pos_emb(positions_T))
+        x_BTD, rotation = self.tok_emb(inputs_BT), None
+        if self.pos_emb is not None:
+            x_BTD = x_BTD + self.pos_emb(positions_T)
+        else:
+            rotation = rotations(positions_T, self.config)
+        x_BTD = self.drop_emb(x_BTD)
         for block in self.blocks:
-            x_BTD = block(x_BTD, cache)
+            x_BTD = block(x_BTD, rotation, cache)
         if cache is not None:
             cache.length += T
         return self.final_norm(x_BTD)
@@ -175,19 +283,51 @@ class GPTModel(nn.Module):
         return self.head(self.hidden(inputs_BT, cache))
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Final hidden states (..., D) to logits (..., V): the token embedding, used backwards."""
-        return F.linear(hidden, self.tok_emb.weight)
+        """Final hidden states (..., D) to logits (..., V)."""
+        return F.linear(hidden, self.head_weight)[..., : self.config.vocab_size]
+
+    @property
+    def head_weight(self) -> Tensor:
+        """A row for each token, and for what pads them: the token embedding, used backwards, where the two are tied."""
+        return self.tok_emb.weight if self.out_head is None else self.out_head.weight
 
     def loss(self, inputs_BT: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats against the next tokens (B, T); `sum` adds up over all of them, `mean` divides by
         their number. Equal to `F.cross_entropy` on the logits, without ever holding all of them in memory."""
-        rows_ND = self.hidden(inputs_BT).flatten(0, 1)
-        total = ChunkedCrossEntropy.apply(rows_ND, self.tok_emb.weight, targets_BT.flatten(), torch.is_grad_enabled())
+        rows_ND, targets_N = self.hidden(inputs_BT).flatten(0, 1), targets_BT.flatten()
+        V = self.config.vocab_size
+        total = ChunkedCrossEntropy.apply(rows_ND, self.head_weight, targets_N, V, torch.is_grad_enabled())
         return total / targets_BT.numel() if reduction == "mean" else total
 
 
+def check(config: Config) -> None:
+    """Raises ValueError for a shape that cannot be."""
+    if config.arch not in PARTS:
+        raise ValueError(f"arch {config.arch!r} is none of {', '.join(PARTS)}")
+    if config.arch == "gpt2" and config.emb_dim % config.n_heads:
+        raise ValueError(f"emb_dim {config.emb_dim} cannot be shared out over n_heads {config.n_heads}")
+    if config.n_heads % config.n_kv_heads:
+        raise ValueError(f"n_heads {config.n_heads} cannot be shared out over n_kv_heads {config.n_kv_heads}")
+    if config.arch == "qwen3" and config.head_dim % 2:
+        raise ValueError(f"head_dim {config.head_dim} is odd: RoPE turns pairs")
+
+
+def padded(config: Config) -> int:
+    """Rows of the token embedding: with GPT-2 one for each token, else the next multiple of 64, which GPUs multiply faster.
+    What pads has no logit, so it can never be drawn."""
+    return config.vocab_size if config.arch == "gpt2" else -(-config.vocab_size // 64) * 64
+
+
+def pad_rows(model: "GPTModel", weights: dict[str, Tensor], *_: Any) -> None:
+    """Before weights are loaded: those of a published model have no padding."""
+    missing = padded(model.config) - model.config.vocab_size
+    for name in ("tok_emb.weight", "out_head.weight"):
+        if missing and name in weights and len(weights[name]) == model.config.vocab_size:
+            weights[name] = F.pad(weights[name], (0, 0, 0, missing))
+
+
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Sum of the cross-entropy of `rows_ND @ weight_VD.T` against targets_N, 256 rows at a time.
+    """Sum of the cross-entropy of `(rows_ND @ weight_VD.T)[:, :vocab_size]` against targets_N, 256 rows at a time.
 
     The logits of a batch are its largest tensor by far (2,048 rows x 50,257 tokens x 4 bytes = 412 MB). The gradient of
     a row needs only that row's softmax, so it is taken while the chunk is at hand, and only sums are kept.
@@ -196,7 +336,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     CHUNK = 256
 
     @staticmethod
-    def forward(ctx: Any, rows_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, need_gradient: bool) -> Tensor:
+    def forward(
+        ctx: Any, rows_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, vocab_size: int, need_gradient: bool
+    ) -> Tensor:
         device = rows_ND.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows_ND.dtype
         weight = weight_VD.to(dtype)
@@ -207,7 +349,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             for start in range(0, len(rows_ND), ChunkedCrossEntropy.CHUNK):
                 part = slice(start, start + ChunkedCrossEntropy.CHUNK)
                 rows, targets = rows_ND[part].to(dtype), targets_N[part, None]
-                log_probs = torch.log_softmax(rows @ weight.T, dim=1, dtype=torch.float32)
+                logits = rows @ weight.T
+                logits[:, vocab_size:] = float("-inf")  # what only pads
+                log_probs = torch.log_softmax(logits, dim=1, dtype=torch.float32)
                 total -= log_probs.gather(1, targets).sum()
                 if rows_grad is not None and weight_grad is not None:
                     slope = log_probs.exp_()  # softmax minus one-hot is the gradient of the logits
@@ -219,7 +363,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         rows_grad, weight_grad = ctx.saved_tensors
         (scale,) = grad_outputs
-        return rows_grad * scale, weight_grad * scale, None, None
+        return rows_grad * scale, weight_grad * scale, None, None, None

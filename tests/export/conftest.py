@@ -1,4 +1,4 @@
-"""Two finished runs that several tests publish: with an own BPE, and with GPT-2's vocabulary."""
+"""Finished runs that several tests publish: with an own BPE, with GPT-2's vocabulary, and modern ones."""
 
 import shutil
 
@@ -6,17 +6,21 @@ import pytest
 from helpers import wikigpt
 
 FLAGS = "--emb_dim 32 --n_heads 2 --context_length 64 --batch_size 8 --learning_rate 2e-2 --threads 2"
+MODERN = "--arch qwen3 --qkv_bias False --n_kv_heads 1 --head_dim 24 --optimizer muon --zero_init True"
 LENGTH = "--max_steps 30 --eval_tokens 500 --eval_every 30"
 
 
 @pytest.fixture(scope="session")
 def house(data, tmp_path_factory):
-    """A folder with the runs `r` (Spanish, own BPE) and `g` (English, GPT-2's vocabulary), and the export of `r`."""
+    """A folder with the runs `r` (Spanish, own BPE), `g` (English, GPT-2's vocabulary), `m` (as `r`, modern, so with rows
+    that pad), `u` (as `m`, with a head of its own), and the export of `r`."""
     folder = tmp_path_factory.mktemp("house")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         train = f"train --model_config tiny --training_setting small_models {LENGTH} {FLAGS}"
         assert wikigpt(f"{train} --run r", data.path.parent) == 0
+        assert wikigpt(f"{train} {MODERN} --run m", data.path.parent) == 0
+        assert wikigpt(f"{train} {MODERN} --tie_embeddings False --run u", data.path.parent) == 0
         english = "prepare --source sample --wiki en --tokenizer gpt2 --max_articles 400"
         assert wikigpt(english, folder / "dataset") == 0
         assert wikigpt(f"{train} --run g", folder / "dataset") == 0

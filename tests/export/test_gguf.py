@@ -57,7 +57,7 @@ def quiet():
         os.close(kept), os.close(nowhere)
 
 
-@pytest.fixture(params=["r", "g"])
+@pytest.fixture(params=["r", "g", "m", "u"])
 def trained(house, request):
     return read_trained(read_run(house / "models" / request.param))
 

@@ -10,6 +10,7 @@ import torch
 from browser import NODE, page
 from test_tokenizer import HARD
 
+from wikigpt.config import ModelConfig
 from wikigpt.errors import ConfigError
 from wikigpt.export.html import check_page, dequantized, quantized, write_page
 from wikigpt.export.trained import read_trained
@@ -53,7 +54,7 @@ console.log(JSON.stringify(answer));
 PROMPTS = ["# Luna\n\n", "", "La Luna es el único satélite 🌙 y", "a"]
 
 
-@pytest.fixture(params=["r", "g"])
+@pytest.fixture(params=["r", "g", "m", "u"])
 def trained(house, request):
     return read_trained(read_run(house / "models" / request.param))
 
@@ -174,7 +175,7 @@ def test_the_page_is_one_file_that_asks_nobody(trained, tmp_path):
 
 
 def test_what_does_not_fit_into_a_page_is_refused(trained):
-    large = replace(trained, config=replace(trained.config, emb_dim=768, n_layers=12))
+    large = replace(trained, config=ModelConfig(**trained.config.preset() | {"emb_dim": 960, "n_layers": 12}))
     with pytest.raises(ConfigError, match=r"too many for a page\. Up to 25 million fit; take --gguf"):
         check_page(large)
     other = Tokenizer("other", {bytes([b]): b for b in range(256)}, r"[\s\S]")

@@ -49,6 +49,8 @@ def card(trained: Trained, form: Form, repository: str, revision: str | None = N
     words = {
         "metadata": metadata(trained, form.gguf),
         "name": trained.name,
+        "kind": "A GPT-2" if config.arch == "gpt2" else "A GPT in the shape of Qwen3",
+        "custom": CUSTOM_CODE if config.arch == "gpt2" else "",
         "millions": f"{config.n_parameters / 1e6:,.1f}",
         "began": f"on the weights of {run.init_name}" if run.init_name else "from scratch",
         "tokens": f"{tokens / 1e6:,.1f} million" if tokens >= 1e5 else f"{tokens:,}",
@@ -106,7 +108,7 @@ def metadata(trained: Trained, gguf: Sequence[str]) -> str:
         language=list(dict.fromkeys(code for wiki in wikis if (code := _iso(wiki)))) or None,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["wikigpt", "gpt2", *(["wikipedia"] if wikis else []), *(["gguf"] if gguf else [])],
+        tags=["wikigpt", trained.config.arch, *(["wikipedia"] if wikis else []), *(["gguf"] if gguf else [])],
         datasets=datasets or None,
         eval_results=results or None,
         model_name=trained.name if results else None,
@@ -260,14 +262,25 @@ def _data_table(part: dict[str, Any]) -> str:
     return _table(rows)
 
 
+CUSTOM_CODE = """
+With `trust_remote_code=True` the same weights run through `modeling_gpt2_custom.py`, the code that trained them.
+"""
+CLASSES = {
+    "gpt2": "`GPT2LMHeadModel`: pre-norm blocks, learned positions, tanh GELU",
+    "qwen3": "`Qwen3ForCausalLM`: RMSNorm, RoPE, QK-norm, grouped queries, SwiGLU, no biases",
+}
+
+
 def _shape(trained: Trained) -> str:
     run, config = trained.run.config, trained.config
     names = {"gpt2": "GPT-2's byte-level BPE", "bpe": "a byte-level BPE trained on the training split"}
-    kind = names.get(trained.tokenizer.name, "a byte-level BPE")
+    kind, modern = names.get(trained.tokenizer.name, "a byte-level BPE"), config.arch != "gpt2"
     rows = (
-        ("class", "`GPT2LMHeadModel`: pre-norm blocks, learned positions, tanh GELU, head tied to the embedding"),
+        ("class", CLASSES[config.arch] + (", head tied to the embedding" if config.tie_embeddings else "")),
         ("parameters", f"{config.n_parameters:,}"),
         ("layers, width, heads", f"{config.n_layers}, {config.emb_dim}, {config.n_heads}"),
+        ("heads of keys and values, their size", f"{config.n_kv_heads}, {config.head_dim}" if modern else ""),
+        ("width of the feed-forward", f"{config.ffn_dim}" if modern else ""),
         ("context", f"{config.context_length:,} tokens"),
         ("tokenizer", f"{kind}, {config.vocab_size:,} tokens"),
         ("its tokenizer.json in the run", f"SHA-256 `{run.tokenizer_hash}`" if run.tokenizer_hash else ""),
@@ -279,16 +292,16 @@ def _settings(trained: Trained) -> str:
     run, training = trained.run.config, trained.run.config.training
     steps = [row for row in read_all(trained.run.path)["train"] if row["step"] <= trained.step]
     machine = [run.device, run.hardware, f"{run.threads} threads" if run.device == "cpu" else ""]
+    muon = training.optimizer == "muon"
+    rates = f"{training.learning_rate:g}" + (f", of Muon {training.matrix_learning_rate:g}" if muon else "")
     clipped = f", gradients clipped at {training.max_grad_norm:g}" if training.max_grad_norm else ""
     changed = " with changes" if run.wikigpt_commit.endswith("+") else ""
     commit = f" (commit `{run.wikigpt_commit.rstrip('+')}`{changed})" if run.wikigpt_commit else ""
     rows = (
         ("length", f"{trained.step:,} steps of {run.tokens_per_step:,} tokens ({run.length} asked for)"),
-        ("optimiser", f"AdamW{clipped}"),
-        (
-            "learning rate",
-            f"{training.learning_rate:g}, {training.schedule}, {training.warmup_steps:,} steps of warm-up",
-        ),
+        ("optimiser", f"{'Muon for the matrices of the blocks, AdamW for the rest' if muon else 'AdamW'}{clipped}"),
+        ("learning rate", f"{rates}, {training.schedule}, {training.warmup_steps:,} steps of warm-up"),
+        ("first weights", "blocks that do nothing" if training.zero_init and not run.init_name else ""),
         ("batch", f"{training.batch_size} x {training.gradient_accumulation_steps} windows"),
         ("weight decay, dropout", f"{training.weight_decay:g}, {trained.config.drop_rate:g}"),
         ("precision", f"matrix products in {run.dtype}, weights in float32"),

@@ -13,10 +13,22 @@ class GPT2CustomConfig(GPT2Config):
         "emb_dim": "n_embd",
         "n_heads": "n_head",
         "n_layers": "n_layer",
+        "n_kv_heads": "n_head",
         "drop_rate": "resid_pdrop",
+        "tie_embeddings": "tie_word_embeddings",
     }
+    arch = "gpt2"
+    rope_theta = 0.0  # a GPT-2 turns nothing
 
     @property
     def qkv_bias(self) -> bool:
         """GPT-2 always has one; where a model was trained without, it is zero."""
         return True
+
+    @property
+    def head_dim(self) -> int:
+        return int(self.n_embd // self.n_head)
+
+    @property
+    def ffn_dim(self) -> int:
+        return int(4 * self.n_embd)

@@ -12,7 +12,7 @@ from wikigpt.errors import ConfigError, RunError
 from wikigpt.export.card import write_card
 from wikigpt.export.html import check_page, write_page
 from wikigpt.export.huggingface import CLASSES, write_huggingface
-from wikigpt.export.trained import Form, Trained, write_origin
+from wikigpt.export.trained import ORIGIN, Form, Trained, write_origin
 from wikigpt.runs import locked
 
 # All that an export may hold. What else lies in a folder is somebody's, and never removed.
@@ -59,7 +59,9 @@ def check_folder(folder: Path, whole: bool = True) -> None:
 def _says_so(path: Path) -> bool:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return bool(record["auto_map"]["AutoModelForCausalLM"] == CLASSES["AutoModelForCausalLM"])
+        return path.with_name(ORIGIN).exists() or bool(
+            record["auto_map"]["AutoModelForCausalLM"] == CLASSES["AutoModelForCausalLM"]
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return False
 

@@ -32,17 +32,24 @@ FILE_TYPES = {
 # llama.cpp cuts text by patterns of its own, which a file can only name. Ours is the one that it calls qwen35.
 PRE_TOKENIZERS = {GPT2_PATTERN: "gpt-2", PATTERN: "qwen35"}
 
+# Ours -> llama.cpp's, of both kinds of model. Which of them a model has, its weights say.
 TOP = {
-    "tok_emb.weight": "token_embd.weight",
-    "pos_emb.weight": "position_embd.weight",
-    "final_norm.weight": "output_norm.weight",
-    "final_norm.bias": "output_norm.bias",
+    "tok_emb": "token_embd",
+    "pos_emb": "position_embd",
+    "final_norm": "output_norm",
+    "out_head": "output",
 }
 BLOCK = {
     "norm1": "attn_norm",
     "attn.qkv": "attn_qkv",
+    "attn.q_proj": "attn_q",
+    "attn.k_proj": "attn_k",
+    "attn.v_proj": "attn_v",
+    "attn.q_norm": "attn_q_norm",
+    "attn.k_norm": "attn_k_norm",
     "attn.out_proj": "attn_output",
     "norm2": "ffn_norm",
+    "ff.gate": "ffn_gate",
     "ff.up": "ffn_up",
     "ff.down": "ffn_down",
 }
@@ -65,7 +72,7 @@ def check_pre_tokenizer(tokenizer: Tokenizer) -> str:
 def write_gguf(trained: Trained, kind: str, folder: Path) -> Path:
     """Writes <name>-<KIND>.gguf. Raises ConfigError for a tokenizer that llama.cpp does not know."""
     path = folder / file_name(trained, kind)
-    writer = gguf.GGUFWriter(path, "gpt2")
+    writer = gguf.GGUFWriter(path, trained.config.arch)
     _add_facts(writer, trained, kind)
     _add_tokenizer(writer, trained.tokenizer)
     for name, tensor in _named(trained):
@@ -89,10 +96,17 @@ def _add_facts(writer: gguf.GGUFWriter, trained: Trained, kind: str) -> None:
         writer.add_languages(languages)
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.emb_dim)
-    writer.add_feed_forward_length(4 * config.emb_dim)
+    writer.add_feed_forward_length(config.ffn_dim)
     writer.add_block_count(config.n_layers)
     writer.add_head_count(config.n_heads)
-    writer.add_layer_norm_eps(1e-5)
+    if config.arch == "gpt2":
+        writer.add_layer_norm_eps(1e-5)
+    else:
+        writer.add_layer_norm_rms_eps(1e-6)
+        writer.add_head_count_kv(config.n_kv_heads)
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
+        writer.add_rope_freq_base(config.rope_theta)
     writer.add_file_type(FILE_TYPES[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
@@ -117,15 +131,16 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
 
 
 def _named(trained: Trained) -> list[tuple[str, Tensor]]:
-    """llama.cpp's name and the tensor; a bias of zeros where the model has none for query, key and value."""
-    weights = trained.weights
-    named = [(name, weights[our]) for our, name in TOP.items()]
+    """llama.cpp's name and the tensor; a bias of zeros where a GPT-2 has none for query, key and value."""
+    names = dict(TOP)
     for layer in range(trained.config.n_layers):
-        for our, name in BLOCK.items():
-            weight, bias = (weights.get(f"blocks.{layer}.{our}.{part}") for part in ("weight", "bias"))
-            assert weight is not None
-            named.append((f"blk.{layer}.{name}.weight", weight))
-            named.append((f"blk.{layer}.{name}.bias", weight.new_zeros(len(weight)) if bias is None else bias))
+        names |= {f"blocks.{layer}.{our}": f"blk.{layer}.{name}" for our, name in BLOCK.items()}
+    named = []
+    for our, tensor in trained.weights.items():
+        module, _, kind = our.rpartition(".")
+        named.append((f"{names[module]}.{kind}", tensor))
+        if module.endswith("attn.qkv") and f"{module}.bias" not in trained.weights:
+            named.append((f"{names[module]}.bias", tensor.new_zeros(len(tensor))))
     return named
 
 

@@ -2,7 +2,8 @@
 
 Trained ──> model.safetensors, config.json, generation_config.json
         ──> tokenizer.json, tokenizer_config.json, vocab.json, merges.txt
-        ──> modeling_gpt2_custom.py, configuration_gpt2_custom.py: the code that trained it, for trust_remote_code
+        ──> of a GPT-2 also modeling_gpt2_custom.py, configuration_gpt2_custom.py: the code that trained it, for
+            trust_remote_code
 """
 
 import json
@@ -18,6 +19,7 @@ from wikigpt.checkpoint import WEIGHTS, save_tensors
 from wikigpt.config import ModelConfig, write_json, write_text
 from wikigpt.errors import ConfigError
 from wikigpt.export.gpt2_names import to_gpt2
+from wikigpt.export.qwen3_names import to_qwen3
 from wikigpt.export.trained import Trained
 from wikigpt.hardware import DTYPES
 from wikigpt.tokenizer import TOKENIZER, Tokenizer
@@ -31,24 +33,26 @@ CLASSES = {
 
 def write_huggingface(trained: Trained, dtype: str, max_shard_size: str, folder: Path) -> None:
     """Writes all files but the card. Raises ConfigError where weights do not fit into the dtype."""
-    write_json(folder / "config.json", gpt2_config(trained.config, trained.tokenizer.end_of_text) | {"dtype": dtype})
+    write_json(folder / "config.json", hub_config(trained.config, trained.tokenizer.end_of_text) | {"dtype": dtype})
     _write_weights(trained, DTYPES[dtype], max_shard_size, folder)
     end = {"bos_token_id": trained.tokenizer.end_of_text, "eos_token_id": trained.tokenizer.end_of_text}
     length = min(200, trained.config.context_length // 2)  # what the stock class cannot read it cannot write
     sampling = {"do_sample": True, "temperature": 0.8, "top_k": 50, "max_new_tokens": length}
     write_json(folder / "generation_config.json", end | sampling)
     _write_tokenizer(trained.tokenizer, trained.config.context_length, folder)
-    write_text(folder / CUSTOM, custom_code())
-    write_text(folder / CUSTOM_CONFIG, _own("configuration.py"))
+    if trained.config.arch == "gpt2":
+        write_text(folder / CUSTOM, custom_code())
+        write_text(folder / CUSTOM_CONFIG, _own("configuration.py"))
 
 
 def _write_weights(trained: Trained, dtype: torch.dtype, max_shard_size: str, folder: Path) -> None:
     """One file, or several where it would be larger than `max_shard_size` ("5GB"), with an index beside them."""
     from huggingface_hub import split_torch_state_dict_into_shards
 
-    named = to_gpt2(trained.weights, trained.config)
-    del named["lm_head.weight"]  # tied: the same tensor as the embedding
-    # Without the class's prefix, as OpenAI's own files: every loader knows these names, MLX no others.
+    named = (to_gpt2 if trained.config.arch == "gpt2" else to_qwen3)(trained.weights, trained.config)
+    if trained.config.tie_embeddings:
+        del named["lm_head.weight"]  # the same tensor as the embedding
+    # GPT-2's without the class's prefix, as OpenAI's own files: every loader knows these names, MLX no others.
     weights = {name.removeprefix("transformer."): tensor.to(dtype) for name, tensor in named.items()}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise ConfigError(f"Some weights are too large for {dtype}.", "Take --dtype bfloat16, or float32.")
@@ -62,6 +66,11 @@ def _write_weights(trained: Trained, dtype: torch.dtype, max_shard_size: str, fo
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         write_json(folder / f"{WEIGHTS}.index.json", index)
+
+
+def hub_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
+    """The content of config.json."""
+    return (gpt2_config if config.arch == "gpt2" else qwen3_config)(config, end_of_text)
 
 
 def gpt2_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
@@ -82,6 +91,31 @@ def gpt2_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
         "activation_function": "gelu_new",
         "layer_norm_epsilon": 1e-5,
         "tie_word_embeddings": True,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+    }
+
+
+def qwen3_config(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
+    """The fields of transformers' Qwen3Config that say the same as ours."""
+    return {
+        "model_type": "qwen3",
+        "architectures": ["Qwen3ForCausalLM"],
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+        "hidden_size": config.emb_dim,
+        "intermediate_size": config.ffn_dim,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_theta": config.rope_theta,  # where versions before 5 of transformers and other runtimes look for it
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": config.tie_embeddings,
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
     }

@@ -20,6 +20,7 @@ from wikigpt.config import HUB, ModelConfig, hub_token
 from wikigpt.data.shards import file_hash
 from wikigpt.errors import ConfigError, DataError, HubError, RunError
 from wikigpt.export.gpt2_names import from_gpt2
+from wikigpt.export.qwen3_names import from_qwen3
 from wikigpt.export.trained import ORIGIN, read_origin, without_padding
 from wikigpt.runs import read_run, run_path
 from wikigpt.tokenizer import TOKENIZER
@@ -81,16 +82,18 @@ def _read_folder(path: Path, source: str) -> Pretrained:
         config = _model_config(path, record)
         files = _weight_files(path)
         theirs = {name: tensor for file in files for name, tensor in load_file(file).items()}
-        blocks = {int(found[1]) for name in theirs if (found := re.match(r"(?:transformer\.)?h\.(\d+)\.", name))}
+        numbered = re.compile(r"(?:transformer\.h|h|model\.layers)\.(\d+)\.")
+        blocks = {int(found[1]) for name in theirs if (found := numbered.match(name))}
         if len(blocks) != config.n_layers:
             raise ValueError(f"{len(blocks)} blocks, where config.json has {config.n_layers}")
-        weights = {name: tensor.float() for name, tensor in from_gpt2(theirs, config).items()}
+        ours = (from_gpt2 if config.arch == "gpt2" else from_qwen3)(theirs, config)
+        weights = {name: tensor.float() for name, tensor in ours.items()}
         tokenizer = path / TOKENIZER if (path / TOKENIZER).exists() else None
         if tokenizer is not None and (ids := tokenizers.load(tokenizer).vocab_size) < config.vocab_size:
             weights = without_padding(weights, ids)
             config = ModelConfig(**asdict(config) | {"vocab_size": ids})
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise RunError(f"{path} holds no readable GPT-2 ({type(error).__name__}: {error}).", "Get it again.") from error
+        raise RunError(f"{path} holds no readable model ({type(error).__name__}: {error}).", "Get it again.") from error
     name = source.rpartition("/")[2].partition("@")[0] if source.startswith(HUB) else path.resolve().name
     return Pretrained(name, source, config, weights, tokenizer, file_hash(files[0]), read_origin(path))
 
@@ -128,14 +131,45 @@ def _download(repository: str, revision: str | None) -> Path:
 
 
 def _model_config(path: Path, record: Mapping[str, Any]) -> ModelConfig:
-    """Our name for each field of a GPT2Config."""
+    """Our name for each field of a GPT2Config or Qwen3Config."""
+    return (_qwen3 if record.get("model_type") == "qwen3" else _gpt2)(path, record)
+
+
+def _qwen3(path: Path, record: Mapping[str, Any]) -> ModelConfig:
+    rope = record.get("rope_parameters") or record.get("rope_scaling") or {}
+    plain = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "attention_bias": False, "use_sliding_window": False}
+    odd = [f"{key} {record[key]}" for key, value in plain.items() if record.get(key, value) != value]
+    if rope.get("rope_type", "default") != "default":
+        odd.append(f"rope_type {rope['rope_type']}")
+    if odd:
+        raise RunError(f"{path} is no plain Qwen3 ({', '.join(odd)}).", "Take a GPT-2, a Qwen3, or a run of ours.")
+    return ModelConfig(
+        vocab_size=record["vocab_size"],
+        context_length=record["max_position_embeddings"],
+        emb_dim=record["hidden_size"],
+        n_heads=record["num_attention_heads"],
+        n_layers=record["num_hidden_layers"],
+        drop_rate=0.0,
+        qkv_bias=False,
+        arch="qwen3",
+        n_kv_heads=record["num_key_value_heads"],
+        head_dim=record["head_dim"],
+        ffn_dim=record["intermediate_size"],
+        rope_theta=float(rope.get("rope_theta") or record["rope_theta"]),
+        tie_embeddings=record.get("tie_word_embeddings", False),
+    )
+
+
+def _gpt2(path: Path, record: Mapping[str, Any]) -> ModelConfig:
     plain = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
     plain |= {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
     odd = [f"{key} {record[key]}" for key, value in plain.items() if record.get(key, value) != value]
     if record.get("model_type") != "gpt2":
         odd = [f"model_type {record.get('model_type')}"]
     if odd or record.get("n_inner") not in (None, 4 * record["n_embd"]):
-        raise RunError(f"{path} is no plain GPT-2 ({', '.join(odd) or 'n_inner'}).", "Take a GPT-2, or a run of ours.")
+        raise RunError(
+            f"{path} is no plain GPT-2 ({', '.join(odd) or 'n_inner'}).", "Take a GPT-2, a Qwen3, or a run of ours."
+        )
     return ModelConfig(
         vocab_size=record["vocab_size"],
         context_length=record["n_positions"],

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from wikigpt.config import HUB, MODEL_CONFIGS, TRAINING_SETTINGS, RunConfig
+from wikigpt.config import HUB, MODEL_CONFIGS, TRAINING_SETTINGS, ModelConfig, RunConfig, TrainingSettings, modern
 from wikigpt.data.shards import MOST_FILES
 
 
@@ -59,18 +59,26 @@ def _source_flags(part: dict[str, Any], kind: str) -> list[str]:
 def train_command(config: RunConfig, run: str, steps: int) -> str:
     """How a run was trained: its presets, and each setting in which it differs from them. A checkpoint that is not the last
     one is kept."""
-    training = config.training_setting if config.training_setting in TRAINING_SETTINGS else "fast"
+    models, trainings = dict(MODEL_CONFIGS), dict(TRAINING_SETTINGS)
+    if depth := re.fullmatch(r"depth_(\d+)", config.model_config):
+        models[config.model_config], trainings[config.model_config] = modern(int(depth[1]), config.model.vocab_size)
+    training = config.training_setting if config.training_setting in trainings else "fast"
     words = ["wikigpt", "train", "--data", data_names(config), "--run", run]
+    words += ["--depth", depth[1]] if depth else []
     if config.init_from:  # the shape is that of the weights
         words += ["--init_from", _beginning(config)]
         differing = {"drop_rate": config.model.drop_rate}
     else:
-        model = config.model_config if config.model_config in MODEL_CONFIGS else "tiny"
-        words += ["--model_config", model]
-        differing = _other(asdict(config.model), MODEL_CONFIGS[model], leave_out=("vocab_size",))
-    words += ["--training_setting", training, "--max_steps", str(config.total_steps), "--seed", str(config.seed)]
-    preset = {"schedule": "cosine", **TRAINING_SETTINGS[training]}
-    differing |= _other(asdict(config.training), preset, leave_out=("num_epochs",))
+        model = config.model_config if config.model_config in models else "tiny"
+        words += [] if depth else ["--model_config", model]
+        preset = asdict(ModelConfig(**models[model]))
+        kept = config.model.preset().keys() | models[model].keys()
+        follows = [name for name in preset if name not in kept]
+        differing = _other(asdict(config.model), preset, leave_out=("vocab_size", *follows))
+    words += ["--training_setting", training] if not depth or training != config.model_config else []
+    words += ["--max_steps", str(config.total_steps), "--seed", str(config.seed)]
+    preset = asdict(TrainingSettings(**trainings[training]))
+    differing |= _other(asdict(config.training), preset, leave_out=("num_epochs", "tokens_per_parameter"))
     for name, value in differing.items():
         words += [f"--{name}", str(value)]
     words += ["--device", config.device, "--dtype", config.dtype]

@@ -113,8 +113,9 @@ def read_origin(folder: Path) -> list[dict[str, Any]]:
 
 
 def without_padding(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:
-    """The same weights with a row of the token embedding, which is the output head too, for each id and no more."""
-    return weights | {"tok_emb.weight": weights["tok_emb.weight"][:vocab_size].contiguous()}
+    """The same weights with a row of the token embedding and of the output head for each id and no more."""
+    rows = ("tok_emb.weight", "out_head.weight")
+    return weights | {name: weights[name][:vocab_size].contiguous() for name in rows if name in weights}
 
 
 def size(n_parameters: int) -> str:

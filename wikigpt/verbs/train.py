@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from loguru import logger
 
-from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, from_preset, remove_folder
+from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, from_preset, modern, remove_folder
 from wikigpt.errors import ConfigError, RunError, WikiGPTError
 from wikigpt.verbs.common import Common, Outcome, Settings, check_name
 
@@ -46,6 +46,8 @@ class Train:
 
     model_config: str | None = None
     """preset of the model; what fits the machine unless given"""
+    depth: int | None = None
+    """instead of both presets: a modern model of so many layers, and all that goes with it"""
     training_setting: str | None = None
     """preset of the training; what goes with the model unless given"""
     data: str | None = None
@@ -96,6 +98,8 @@ class Train:
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         early: list[str] = []  # what is said before there is a folder for train.log
         sink = logger.add(early.append, format=LOG_FORMAT, level="DEBUG")
+        if self.depth is not None and self.model_config is not None:
+            raise ConfigError("--depth and --model_config were given together.", "Give one of them.")
         if self.like is not None and self.run is None:
             raise ConfigError("--like needs a name for the new run.", "Give it with --run NAME.")
         named = self._named(settings)
@@ -137,7 +141,8 @@ class Train:
 
     def _own(self, folder: Path | None) -> RunConfig | None:
         """The settings of the run that --run names, which go on where no preset is named."""
-        if folder is None or self.model_config or self.training_setting or not (folder / "run.json").exists():
+        named = self.model_config or self.training_setting or self.depth is not None
+        if folder is None or named or not (folder / "run.json").exists():
             return None
         try:
             return RunConfig.load(folder / "run.json")
@@ -168,12 +173,16 @@ class Train:
         source = self.init_from or (own.init_from if own is not None else None)
         pretrained = self._pretrained(settings, data, source) if source is not None else None
         name, setting = self.model_config, self.training_setting
+        if self.depth is not None:
+            name = f"depth_{self.depth}"
+            models[name], trainings[name] = modern(self.depth, data.vocab_size)
+            setting = setting or name
         if name is None and pretrained is not None:
             name = pretrained.name
-            models[name] = dataclasses.asdict(pretrained.config)
+            models[name] = pretrained.config.preset()
         elif name is None and like is not None:
             name = like.model_config
-            models[name] = dataclasses.asdict(like.model)
+            models[name] = like.model.preset()
         elif name is None:
             name, why = choose_model(device, device_memory(device), data.training_tokens)
             logger.info(f"model: {name}, since {why}; --model_config names another")
@@ -182,7 +191,7 @@ class Train:
             trainings[setting] = dataclasses.asdict(like.training)
         elif setting is None:
             model = from_preset(ModelConfig, models, name, _given(self.model))
-            setting, why = choose_training(model, device, data.training_tokens)
+            setting, why = choose_training(name, model, device, data.training_tokens)
             logger.info(f"training setting: {setting}, since {why}; --training_setting names another")
         return Presets(models, trainings, name, setting, like, pretrained)
 

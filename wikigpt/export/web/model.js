@@ -1,4 +1,4 @@
-// A GPT-2 in plain JavaScript, for one reader at a time: the same steps as wikigpt/transformer.py, one token at a time.
+// A GPT in plain JavaScript, for one reader at a time: the same steps as wikigpt/transformer.py, one token at a time.
 //
 //   text -> Tokenizer.encode -> ids -> Model.read (one id, one position) -> logits -> draw -> id -> text
 //
@@ -89,8 +89,8 @@ class Model {
         ? new Float32Array(buffer, offset, length)
         : { values: new Int8Array(buffer, offset, length), scales: new Float32Array(buffer, scales, shape[0]), shape };
     }
-    const { n_layers, context_length, emb_dim } = this.config;
-    const empty = () => Array.from({ length: n_layers }, () => new Float32Array(context_length * emb_dim));
+    const { n_layers, context_length, n_kv_heads, head_dim } = this.config;
+    const empty = () => Array.from({ length: n_layers }, () => new Float32Array(context_length * n_kv_heads * head_dim));
     this.keys = empty();
     this.values = empty();
     this.length = 0; // positions in keys and values
@@ -98,55 +98,86 @@ class Model {
 
   // Reads one token at the next position and returns its final hidden state.
   read(token) {
-    const { n_layers, emb_dim, context_length } = this.config;
+    const { n_layers, context_length, arch } = this.config;
     if (this.length >= context_length) throw new Error("the context is full");
     const x = row(this.weights["tok_emb.weight"], token);
-    add(x, row(this.weights["pos_emb.weight"], this.length));
+    if (arch === "gpt2") add(x, row(this.weights["pos_emb.weight"], this.length));
     for (let layer = 0; layer < n_layers; layer++) {
-      add(x, this.attention(layer, this.norm(`blocks.${layer}.norm1`, x)));
-      const up = this.linear(`blocks.${layer}.ff.up`, this.norm(`blocks.${layer}.norm2`, x));
-      add(x, this.linear(`blocks.${layer}.ff.down`, up.map(gelu)));
+      const block = `blocks.${layer}`;
+      add(x, this.attention(layer, this.norm(`${block}.norm1`, x)));
+      add(x, this.feedForward(`${block}.ff`, this.norm(`${block}.norm2`, x)));
     }
     this.length += 1;
     return this.norm("final_norm", x);
   }
 
   logits(hidden) {
-    return multiply(this.weights["tok_emb.weight"], hidden, null);
+    return multiply(this.weights["out_head.weight"] ?? this.weights["tok_emb.weight"], hidden, null);
   }
 
   attention(layer, x) {
-    const { emb_dim: D, n_heads } = this.config, K = D / n_heads, T = this.length + 1;
-    const qkv = this.linear(`blocks.${layer}.attn.qkv`, x), y = new Float32Array(D);
-    const keys = this.keys[layer], values = this.values[layer];
-    keys.set(qkv.subarray(D, 2 * D), this.length * D);
-    values.set(qkv.subarray(2 * D), this.length * D);
-    const scores = new Float32Array(T);
-    for (let start = 0; start < D; start += K) { // one head after the other
+    const { n_heads, n_kv_heads, head_dim: K } = this.config, T = this.length + 1, width = n_kv_heads * K;
+    const [q, k, v] = this.queriesKeysValues(`blocks.${layer}.attn`, x), y = new Float32Array(n_heads * K);
+    const keys = this.keys[layer], values = this.values[layer], scores = new Float32Array(T);
+    keys.set(k, this.length * width);
+    values.set(v, this.length * width);
+    for (let head = 0; head < n_heads; head++) {
+      const from = head * K, shared = Math.floor((head * n_kv_heads) / n_heads) * K;
       for (let t = 0; t < T; t++) {
         let sum = 0;
-        for (let k = start; k < start + K; k++) sum += qkv[k] * keys[t * D + k];
+        for (let i = 0; i < K; i++) sum += q[from + i] * keys[t * width + shared + i];
         scores[t] = sum / Math.sqrt(K);
       }
       softmax(scores);
       for (let t = 0; t < T; t++) {
-        for (let k = start; k < start + K; k++) y[k] += scores[t] * values[t * D + k];
+        for (let i = 0; i < K; i++) y[from + i] += scores[t] * values[t * width + shared + i];
       }
     }
     return this.linear(`blocks.${layer}.attn.out_proj`, y);
+  }
+
+  queriesKeysValues(name, x) {
+    if (this.config.arch === "gpt2") {
+      const qkv = this.linear(`${name}.qkv`, x), D = x.length;
+      return [qkv.subarray(0, D), qkv.subarray(D, 2 * D), qkv.subarray(2 * D)];
+    }
+    const [q, k, v] = ["q", "k", "v"].map((part) => this.linear(`${name}.${part}_proj`, x));
+    return [this.turned(`${name}.q_norm`, q), this.turned(`${name}.k_norm`, k), v];
+  }
+
+  // Each head normalised, and its pairs (i, i + K / 2) turned by the position (RoPE).
+  turned(name, x) {
+    const { head_dim: K, rope_theta } = this.config, half = K / 2;
+    for (let start = 0; start < x.length; start += K) {
+      const head = this.norm(name, x.subarray(start, start + K));
+      for (let i = 0; i < half; i++) {
+        const angle = this.length * rope_theta ** ((-2 * i) / K), cos = Math.cos(angle), sin = Math.sin(angle);
+        x[start + i] = head[i] * cos - head[i + half] * sin;
+        x[start + i + half] = head[i + half] * cos + head[i] * sin;
+      }
+    }
+    return x;
+  }
+
+  feedForward(name, x) {
+    const up = this.linear(`${name}.up`, x);
+    if (this.config.arch === "gpt2") return this.linear(`${name}.down`, up.map(gelu));
+    const gate = this.linear(`${name}.gate`, x);
+    return this.linear(`${name}.down`, up.map((value, i) => (value * gate[i]) / (1 + Math.exp(-gate[i]))));
   }
 
   linear(name, x) {
     return multiply(this.weights[`${name}.weight`], x, this.weights[`${name}.bias`] ?? null);
   }
 
+  // LayerNorm where there is a bias, else RMSNorm.
   norm(name, x) {
     const weight = this.weights[`${name}.weight`], bias = this.weights[`${name}.bias`];
     let mean = 0, variance = 0;
-    for (const value of x) mean += value / x.length;
+    if (bias) for (const value of x) mean += value / x.length;
     for (const value of x) variance += (value - mean) ** 2 / x.length;
-    const scale = 1 / Math.sqrt(variance + 1e-5);
-    return x.map((value, i) => (value - mean) * scale * weight[i] + bias[i]);
+    const scale = 1 / Math.sqrt(variance + (bias ? 1e-5 : 1e-6));
+    return x.map((value, i) => (value - mean) * scale * weight[i] + (bias ? bias[i] : 0));
   }
 }
 
