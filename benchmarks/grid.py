@@ -3,8 +3,8 @@
     python benchmarks/grid.py --seeds 1 -- "" "--learning_rate 2e-3" "--emb_dim 256 --n_layers 4"
     python benchmarks/grid.py --length "--max_steps 1500" -- "" "--schedule cosine"
 
-Each argument after `--` is a row: flags of `wikigpt train` laid over `tiny` and `small_models` (an empty one: as they are).
-Rows are run one after the other, each seed as a process of its own, interleaved so that a slow spell of the machine
+Each argument after `--` is a row: flags of `wikigpt train` laid over `modern_tiny` and `small_models` (an empty one: as they
+are). Rows are run one after the other, each seed as a process of its own, interleaved so that a slow spell of the machine
 meets every row; the table shows medians. Nothing else should run meanwhile. Prints a Markdown table.
 """
 
@@ -22,8 +22,17 @@ import wikigpt
 
 def run(flags: str, length: str, seed: int, wiki: str, name: str, folder: Path) -> dict[str, float]:
     """Trains one row in a process of its own and returns its last figures."""
-    command = [sys.executable, "-m", "wikigpt", "train", "--data", wiki, "--run", name, "--model_config", "tiny"]
-    command += ["--training_setting", "small_models", *shlex.split(length), "--seed", str(seed), *shlex.split(flags)]
+    command = [sys.executable, "-m", "wikigpt", "train", "--data", wiki, "--run", name]
+    command += [
+        "--model_config",
+        "modern_tiny",
+        "--training_setting",
+        "small_models",
+        *shlex.split(length),
+        "--seed",
+        str(seed),
+        *shlex.split(flags),
+    ]
     subprocess.run(command, cwd=folder, check=True, stderr=subprocess.PIPE)
     rows = [json.loads(line) for line in (folder / "models" / name / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if row["kind"] == "train"][-1]
@@ -41,7 +50,11 @@ def main() -> None:
     results: dict[str, list[dict[str, float]]] = {flags: [] for flags in asked.rows}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        subprocess.run([sys.executable, "-m", "wikigpt", "prepare", "--wiki", asked.wiki], cwd=folder, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "wikigpt", "prepare", "--source", "sample", "--wiki", asked.wiki],
+            cwd=folder,
+            check=True,
+        )
         for seed in range(asked.seeds):
             for number, flags in enumerate(asked.rows):
                 figures = run(flags, asked.length, seed, asked.wiki, f"row{number}-seed{seed}", folder)
@@ -51,7 +64,7 @@ def main() -> None:
                 )
     print(f"wikigpt {wikigpt.__version__}, {asked.wiki}, {asked.length}, median of {asked.seeds} seeds\n")
     print(
-        "| bits per byte | bigram | tokens | tokens/s | flags over `tiny` and `small_models` |\n|---|---|---|---|---|"
+        "| bits per byte | bigram | tokens | tokens/s | flags over `modern_tiny` and `small_models` |\n|---|---|---|---|---|"
     )
     for flags, runs in sorted(results.items(), key=lambda item: statistics.median(r["bits_per_byte"] for r in item[1])):
         middle = {k: statistics.median(r[k] for r in runs) for k in runs[0] if isinstance(runs[0][k], int | float)}

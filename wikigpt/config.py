@@ -102,14 +102,18 @@ TRAINING_SETTINGS: dict[str, dict[str, Any]] = {
     },
     # For models below 30 million parameters, from the grid in benchmarks/records.md.
     "small_models": {
-        "learning_rate": 4e-3,
+        "optimizer": "muon",
+        "learning_rate": 8e-3,
+        "matrix_learning_rate": 0.014,
+        "momentum": 0.9,
         "num_epochs": 3,
-        "batch_size": 16,
+        "batch_size": 8,
         "weight_decay": 0.1,
-        "warmup_steps": 50,
+        "warmup_steps": 25,
         "gradient_accumulation_steps": 1,
         "max_grad_norm": 1.0,
         "schedule": "wsd",
+        "decay_share": 0.6,
     },
     # Half a million tokens a step, as GPT-3's small models were trained (Brown et al. 2020, table 2.1).
     "large_models": {
@@ -262,8 +266,15 @@ class TrainingSettings:
     )
     optimizer: str = _field("adamw, or muon for the matrices of the blocks and adamw for the rest", "adamw")
     matrix_learning_rate: float = _field("learning_rate of muon's matrices", 0.02)
+    momentum: float = _field(
+        "of muon: how much of the running mean of gradients stays at each step; less for short runs", 0.95
+    )
     cautious: bool = _field("decay muon's matrices only where a step goes towards zero too", True)
     zero_init: bool = _field("begin with blocks that do nothing", False)
+    document_mask: bool = _field("let no token see another article than its own", False)
+    packed: bool = _field("windows that begin where articles begin", False)
+    short_window_steps: int = _field("steps, from the first, whose windows are cut into halves", 0)
+    half_batch_steps: int = _field("steps, from the first, with half as many windows", 0)
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -275,7 +286,8 @@ class TrainingSettings:
             "gradient_accumulation_steps",
         ):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a number above 0.")
-        for name in ("weight_decay", "warmup_steps", "max_grad_norm", "tokens_per_parameter"):
+        _require(0 <= self.momentum < 1, f"momentum is {self.momentum}.", "Give a number from 0 to below 1.")
+        for name in ("weight_decay", "warmup_steps", "max_grad_norm", "tokens_per_parameter", "short_window_steps"):
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}.", "Give 0 or more.")
         known = ", ".join(SCHEDULES)
         _require(self.schedule in SCHEDULES, f"There is no schedule {self.schedule!r}.", f"Take one of {known}.")

@@ -33,13 +33,14 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, dtype: str = "f
     stacked = [n for n in muons if n.endswith("qkv.weight")]  # three matrices in one
     factor = settings.matrix_learning_rate / settings.learning_rate
     for names, parts in (([n for n in muons if n not in stacked], 1), (stacked, 3)):
-        muon = {"parts": parts, "factor": factor, "momentum": MOMENTUM, "weight_decay": settings.weight_decay}
+        muon = {"parts": parts, "factor": factor, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
         if names:
             groups.append({"params": [named[n] for n in names], **muon})
     return Muon(groups, DTYPES[dtype], settings.cautious, **rates)
 
 
-MOMENTUM, MOMENTUM_AT_FIRST, MOMENTUM_STEPS = 0.95, 0.85, 300
+# At first a mean over fewer gradients, since they still change fast.
+MOMENTUM_AT_FIRST, MOMENTUM_STEPS = 0.85, 300
 
 
 class Muon(torch.optim.AdamW):
@@ -127,7 +128,8 @@ def set_rates(optimizer: torch.optim.Optimizer, step: int, total_steps: int, set
         group["lr"] = rate * group.get("factor", 1.0)
         if "momentum" in group:
             risen = min(1.0, step / MOMENTUM_STEPS)
-            group["momentum"] = MOMENTUM_AT_FIRST + (MOMENTUM - MOMENTUM_AT_FIRST) * risen
+            low = min(MOMENTUM_AT_FIRST, settings.momentum)
+            group["momentum"] = low + (settings.momentum - low) * risen
     return rate
 
 
@@ -168,7 +170,9 @@ def training_step(
     for part in batch.split(training.gradient_accumulation_steps):
         part = part.to(machine.device)
         with machine.autocast():
-            part_loss = model.loss(part.inputs_BT, part.targets_BT) / training.gradient_accumulation_steps
+            documents = part.documents_BT if training.document_mask else None
+            part_loss = model.loss(part.inputs_BT, part.targets_BT, documents_BT=documents)
+            part_loss = part_loss / training.gradient_accumulation_steps
         scaler.scale(part_loss).backward()
         loss += part_loss.detach()
     scaler.unscale_(optimizer)
