@@ -10,7 +10,9 @@ from wikigpt.checkpoint import newest_checkpoint
 from wikigpt.cli import main
 
 SHAPE = "--emb_dim 32 --n_heads 2 --n_layers 1 --context_length 32 --drop_rate 0.1 --dtype float32 --threads 2"
-LENGTH = "--batch_size 8 --max_steps 12 --warmup_steps 4 --eval_every 4 --save_every 6 --eval_tokens 500"
+LENGTH = (
+    "--decay_share 0.2 --batch_size 8 --max_steps 12 --warmup_steps 4 --eval_every 4 --save_every 6 --eval_tokens 500"
+)
 
 
 def quick() -> None:

@@ -19,7 +19,7 @@ def test_the_demo_in_seconds(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (folder / "models" / "fr-demo" / "loss.png").exists() and "# Fromage de lune" in done.stdout
     commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ") and "wikigpt" in line]
-    assert len(commands) == 3 and " train --data fr --model_config small" in commands[2]
+    assert len(commands) == 3 and " train --data fr --model_config modern_small" in commands[2]
     subprocess.run(commands[0], shell=True, cwd=folder, check=True, capture_output=True)
 
 
@@ -41,9 +41,8 @@ def test_the_demo_beats_the_bigram_by_a_twentieth_of_a_bit(tmp_path):
     subprocess.run([sys.executable, "-m", "wikigpt", "prepare", "--source", "sample"], cwd=tmp_path, check=True)
     margins = []
     for seed in range(3):
-        command = (
-            f"train --model_config tiny --training_setting small_models --max_steps {STEPS} --seed {seed} --run s{seed}"
-        )
+        command = f"train --model_config modern_tiny --training_setting small_models --max_steps {STEPS}"
+        command += f" --seed {seed} --run s{seed}"
         subprocess.run([sys.executable, "-m", "wikigpt", *command.split()], cwd=tmp_path, check=True)
         rows = [
             json.loads(line) for line in (tmp_path / "models" / f"s{seed}" / "metrics.jsonl").read_text().splitlines()

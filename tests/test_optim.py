@@ -68,9 +68,7 @@ def one_step(nano, machine, **changes):
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)  # its step is the gradient itself
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     before = [p.detach().clone() for p in model.parameters()]
-    loss, norm = training_step(
-        model, optimizer, scaler, Batch(tokens[:, :-1], tokens[:, 1:], tokens[:, 1:]), settings, machine
-    )
+    loss, norm = training_step(model, optimizer, scaler, Batch(tokens[:, :-1], tokens[:, 1:]), settings, machine)
     return loss, norm, [b - p.detach() for b, p in zip(before, model.parameters(), strict=True)]
 
 

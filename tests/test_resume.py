@@ -30,16 +30,23 @@ def models(tmp_path):
     return tmp_path / "models"
 
 
-def test_a_stopped_run_ends_as_one_that_never_stopped(train, models, tmp_path):
-    assert train("--run whole") == 0
-    assert train("--run stopped --keep_every 6") == 0
+MODERN = "--arch qwen3 --qkv_bias False --drop_rate 0 --optimizer muon --zero_init True --momentum 0.95"
+
+
+@pytest.mark.parametrize("flags", ["--optimizer adamw", "--optimizer muon", MODERN])
+def test_a_stopped_run_ends_as_one_that_never_stopped(train, models, tmp_path, flags):
+    def train_so(more):
+        return train(f"{flags} {more}")
+
+    assert train_so("--run whole") == 0
+    assert train_so("--run stopped --keep_every 6") == 0
     stopped = models / "stopped"
     end = state(stopped)
     for step in ("step_00000011", "step_00000012"):  # as if it had stopped after step 6
         (stopped / "checkpoints" / step).rename(tmp_path / step)
     (stopped / "latest").write_text("step_00000006\n")
     assert newest_checkpoint(stopped).name == "step_00000006"
-    assert train("--run stopped") == 0
+    assert train_so("--run stopped") == 0
     assert state(stopped) == end == state(models / "whole")
     assert losses(stopped) == losses(models / "whole")
 
@@ -94,12 +101,13 @@ def test_learning_rate_and_length_may_change_before_the_end(train, models, tmp_p
     assert train("--run r --schedule constant --max_steps 6") == 0
     assert train("--run r --schedule constant --max_steps 10 --learning_rate 1e-3") == 0
     said = capsys.readouterr().err
-    assert "another learning_rate: 0.004 -> 0.001" in said and "another total_steps: 6 -> 10" in said
-    assert [rate for _, _, rate in losses(models / "r")][4:] == [0.004] * 2 + [0.001] * 4
+    assert "another learning_rate: 0.008 -> 0.001" in said and "another total_steps: 6 -> 10" in said
+    assert [rate for _, _, rate in losses(models / "r")][4:] == [0.008] * 2 + [0.001] * 4
     assert train("--run r --schedule constant --max_steps 8 --learning_rate 1e-3") == 2
     assert "is at step 10 already" in capsys.readouterr().err
-    assert train("--run r --schedule constant --max_steps 10 --learning_rate 1e-4") == 2
-    assert "another learning rate would change nothing" in capsys.readouterr().err
+    for rate in ("--learning_rate 1e-4", "--learning_rate 1e-3 --matrix_learning_rate 1e-4"):
+        assert train(f"--run r --schedule constant --max_steps 10 {rate}") == 2
+        assert "another learning rate would change nothing" in capsys.readouterr().err
 
 
 def test_the_same_command_again_is_aside_and_other_settings_are_named(train, models, capsys):
@@ -233,7 +241,7 @@ def test_a_kill_between_the_last_save_and_the_last_figures_loses_neither(train, 
 
 def test_a_run_begins_with_the_weights_of_another(train, models, capsys):
     assert train("--run base") == 0
-    assert train("--run r --init_from base --learning_rate 1e-9 --max_steps 2") == 0
+    assert train("--run r --init_from base --learning_rate 1e-9 --matrix_learning_rate 1e-9 --max_steps 2") == 0
     base, r = state(models / "base"), state(models / "r")
     one, other = load(base["model.safetensors"]), load(r["model.safetensors"])
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
@@ -241,7 +249,7 @@ def test_a_run_begins_with_the_weights_of_another(train, models, capsys):
     assert config.init_from == "models/base" and len(config.init_hash) == 64
     shutil.rmtree(models / "r/checkpoints")  # killed before its first save: it begins with the same weights again
     (models / "r/latest").unlink()
-    assert train("--run r --learning_rate 1e-9 --max_steps 2") == 0
+    assert train("--run r --learning_rate 1e-9 --matrix_learning_rate 1e-9 --max_steps 2") == 0
     assert state(models / "r") == r
     capsys.readouterr()
     assert train("--run s --init_from base --context_length 64") == 2

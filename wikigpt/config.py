@@ -271,10 +271,6 @@ class TrainingSettings:
     )
     cautious: bool = _field("decay muon's matrices only where a step goes towards zero too", True)
     zero_init: bool = _field("begin with blocks that do nothing", False)
-    document_mask: bool = _field("let no token see another article than its own", False)
-    packed: bool = _field("windows that begin where articles begin", False)
-    short_window_steps: int = _field("steps, from the first, whose windows are cut into halves", 0)
-    half_batch_steps: int = _field("steps, from the first, with half as many windows", 0)
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -287,7 +283,7 @@ class TrainingSettings:
         ):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a number above 0.")
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}.", "Give a number from 0 to below 1.")
-        for name in ("weight_decay", "warmup_steps", "max_grad_norm", "tokens_per_parameter", "short_window_steps"):
+        for name in ("weight_decay", "warmup_steps", "max_grad_norm", "tokens_per_parameter"):
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}.", "Give 0 or more.")
         known = ", ".join(SCHEDULES)
         _require(self.schedule in SCHEDULES, f"There is no schedule {self.schedule!r}.", f"Take one of {known}.")

@@ -35,7 +35,9 @@ class Demo:
             ),
             (
                 f"2. Train: a small GPT for {self.hours * 60:g} minutes",
-                Train(data=data, run=run, model_config="tiny", training_setting="small_models", hours=self.hours),
+                Train(
+                    data=data, run=run, model_config="modern_tiny", training_setting="small_models", hours=self.hours
+                ),
             ),
             ("3. Evaluate: on articles that it has never seen", Evaluate(run=run, split="test")),
             (
@@ -54,7 +56,7 @@ class Demo:
         out = sys.stderr if self.common.json else sys.stdout
         print(f"  {own_command()} generate --run {run} --title {shlex.quote(title)} --num_samples 3", file=out)
         print(f"  {own_command()} evaluate --run {run}", file=out)
-        print(f"  {own_command()} train --data {data} --model_config small --hours 0.5", file=out, flush=True)
+        print(f"  {own_command()} train --data {data} --model_config modern_small --hours 0.5", file=out, flush=True)
         return Outcome(records)
 
     def _data_name(self, settings: Settings) -> str:

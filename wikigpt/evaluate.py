@@ -53,9 +53,7 @@ class Score:
 
 
 @torch.inference_mode()
-def evaluate(
-    model: GPTModel, batches: Iterable[Batch], token_bytes: np.ndarray, machine: Machine, masked: bool = False
-) -> Score:
+def evaluate(model: GPTModel, batches: Iterable[Batch], token_bytes: np.ndarray, machine: Machine) -> Score:
     """Scores a model on batches; `token_bytes` gives the bytes of each id. Leaves the model in the mode it was in and
     draws no random number, so that training goes on as if nothing had happened."""
     training = model.training
@@ -66,8 +64,7 @@ def evaluate(
         tokens += batch.targets_BT.numel()
         on_device = batch.to(machine.device)
         with machine.autocast():
-            documents = on_device.documents_BT if masked else None
-            nats += model.loss(on_device.inputs_BT, on_device.targets_BT, "sum", documents).item()
+            nats += model.loss(on_device.inputs_BT, on_device.targets_BT, reduction="sum").item()
     model.train(training)
     return Score(nats, tokens, size)
 
@@ -79,7 +76,6 @@ def evaluate_split(
     token_bytes: np.ndarray,
     machine: Machine,
     max_tokens: int | None = None,
-    masked: bool = False,
 ) -> Score:
     """Scores a model on the first `max_tokens` tokens of a split (of each folder of a mixture, by its share), on all of it
     where None. Every token is predicted once, from what stands before it in its window of context_length."""
@@ -87,7 +83,7 @@ def evaluate_split(
         evaluation_batches(folder, split, model.config.context_length, WINDOWS, limit)
         for folder, limit in _portions(data, max_tokens)
     )
-    return evaluate(model, batches, token_bytes, machine, masked)
+    return evaluate(model, batches, token_bytes, machine)
 
 
 def _portions(data: Data, max_tokens: int | None) -> list[tuple[DataFolder, int | None]]:

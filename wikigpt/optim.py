@@ -170,9 +170,7 @@ def training_step(
     for part in batch.split(training.gradient_accumulation_steps):
         part = part.to(machine.device)
         with machine.autocast():
-            documents = part.documents_BT if training.document_mask else None
-            part_loss = model.loss(part.inputs_BT, part.targets_BT, documents_BT=documents)
-            part_loss = part_loss / training.gradient_accumulation_steps
+            part_loss = model.loss(part.inputs_BT, part.targets_BT) / training.gradient_accumulation_steps
         scaler.scale(part_loss).backward()
         loss += part_loss.detach()
     scaler.unscale_(optimizer)

@@ -46,8 +46,15 @@ def flops_per_token(config: ModelConfig) -> float:
 def training_memory(config: ModelConfig, batch_size: int) -> float:
     """Bytes that training takes at the most, within a third or so: 16 per parameter (weight, gradient, two moments of
     AdamW) and about 34 per position, width and layer of what the backward pass needs (Korthikanti et al. 2022, table 2,
-    without the quadratic term, which SDPA never stores)."""
-    activations = 34.0 * batch_size * config.context_length * config.emb_dim * config.n_layers
+    without the quadratic term, which SDPA never stores). A modern layer keeps about 70: norms of heads, turned heads, a gate
+    (counted with torch's hooks for saved tensors)."""
+    activations = (
+        (34.0 if config.arch == "gpt2" else 70.0)
+        * batch_size
+        * config.context_length
+        * config.emb_dim
+        * config.n_layers
+    )
     return 16.0 * config.n_parameters + activations
 
 
@@ -306,10 +313,10 @@ class Trial:
 def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None:
     """Raises RunError where a run, now at `step`, cannot go on with other settings, naming each. Learning rate and length
     may change as long as that still changes something; another device, precision or version is said."""
-    said = {"learning_rate", "total_steps", "data", "device", "hardware", "dtype", "threads"}
+    said = {"learning_rate", "matrix_learning_rate", "total_steps", "data", "device", "hardware", "dtype", "threads"}
     said |= {"torch_version", "wikigpt_version", "wikigpt_commit"}
     unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
-    unsaid |= {"init_source"}
+    unsaid |= {"init_source", "tokens_per_parameter"}
     unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
     later = ("tokenizer_hash", "hardware", "wikigpt_commit")  # recorded by now, not from the beginning
     known = replace(old, **{name: getattr(old, name) or getattr(new, name) for name in later})
@@ -324,7 +331,8 @@ def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None
     if new.total_steps < step:
         problem = f"The run {run} is at step {step:,} already, beyond the {new.total_steps:,} asked for."
         raise RunError(problem, f"Ask for more steps, {other}")
-    if step == new.total_steps == old.total_steps and old.training.learning_rate != new.training.learning_rate:
+    rates = [(c.training.learning_rate, c.training.matrix_learning_rate) for c in (old, new)]
+    if step == new.total_steps == old.total_steps and rates[0] != rates[1]:
         problem = f"The run {run} is finished: another learning rate would change nothing."
         raise RunError(problem, f"Ask for more steps, {other}")
     for change in changed:

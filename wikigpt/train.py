@@ -51,14 +51,7 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
     if checkpoint := newest_checkpoint(run):
         first = step = load_checkpoint(checkpoint, model, optimizer, scaler, machine.device)
         go_on_from(run, config, checkpoint)
-    batches = TrainingBatches(
-        data,
-        config.model.context_length,
-        training.windows_per_step,
-        config.seed,
-        training.packed,
-        training.half_batch_steps,
-    )
+    batches = TrainingBatches(data, config.model.context_length, training.windows_per_step, config.seed)
     report = Report(config, data, run, machine, step)
 
     with report.view, signals() as asked:
@@ -77,8 +70,6 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
 
             start = time.perf_counter()
             batch = batches[step]
-            if step < training.short_window_steps:
-                batch = batch.cut(config.model.context_length // 2)
             data_seconds = time.perf_counter() - start
             learning_rate = set_rates(optimizer, step, config.total_steps, training)
             loss, grad_norm = training_step(model, optimizer, scaler, batch, training, machine)
@@ -144,10 +135,7 @@ class Report:
 
     def validate(self, model: GPTModel, step: int) -> float:
         """Writes and shows a validation row, and returns its loss."""
-        masked = self.config.training.document_mask
-        score = evaluate_split(
-            model, self.data, "validation", self.token_bytes, self.machine, self.config.eval_tokens, masked
-        )
+        score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, self.config.eval_tokens)
         if not math.isfinite(score.nats):
             raise RunError(f"The validation loss is {score.loss} at step {step}.", DIVERGED)
         row = self._score_row(step, f"validation, first {score.tokens:,} tokens", score, self.bigram)
@@ -169,8 +157,7 @@ class Report:
     def finish(self, model: GPTModel, step: int) -> bool:
         """Draws the plot; at the end also scores the whole validation split. Returns whether this was the end."""
         if finished := step == self.config.total_steps:
-            masked = self.config.training.document_mask
-            score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, None, masked)
+            score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine)
             bigram = bigram_score(self.data, "validation", self.token_bytes)
             self.log.write("final", **self._score_row(step, f"validation, all {score.tokens:,} tokens", score, bigram))
             logger.info(f"validation: {words(score, bigram)}")

@@ -18,7 +18,7 @@ Sennrich 2019 (RMSNorm), Su et al. 2021 (RoPE), Shazeer 2020 (SwiGLU), Ainslie e
 """
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -81,41 +81,31 @@ PLAIN_UP_TO = (
 )
 
 
-def plain_attention(
-    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, dropout: float, mask_B1TT: Tensor | None = None
-) -> Tensor:
-    """softmax(q kT / sqrt(K)) v, each position seeing itself and all before, or what a mask lets it see: attention as its
-    paper writes it (Vaswani et al. 2017, equation 1). Equal to `F.scaled_dot_product_attention(..., is_causal=True)`."""
+def plain_attention(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, dropout: float) -> Tensor:
+    """softmax(q kT / sqrt(K)) v, each position seeing itself and all before: attention as its paper writes it (Vaswani
+    et al. 2017, equation 1). Equal to `F.scaled_dot_product_attention(..., is_causal=True)`."""
     T, K = q_BHTK.shape[-2:]
-    if mask_B1TT is None:
-        mask_B1TT = torch.ones(T, T, dtype=torch.bool, device=q_BHTK.device).tril()
-    hidden = torch.zeros_like(mask_B1TT, dtype=q_BHTK.dtype).masked_fill_(~mask_B1TT, float("-inf"))
-    weights_BHTT = torch.softmax((q_BHTK / math.sqrt(K)) @ k_BHTK.transpose(-1, -2) + hidden, dim=-1)
+    later_TT = torch.full((T, T), float("-inf"), device=q_BHTK.device, dtype=q_BHTK.dtype).triu(1)
+    weights_BHTT = torch.softmax((q_BHTK / math.sqrt(K)) @ k_BHTK.transpose(-1, -2) + later_TT, dim=-1)
     return F.dropout(weights_BHTT, dropout) @ v_BHTK
 
 
-class Around(NamedTuple):
-    """What every block needs besides the stream."""
-
-    rotation: Tensor | None  # by the position (2, T, K)
-    cache: KVCache | None  # what came before
-    mask_B1TT: Tensor | None  # what each position may see, where that is not all before it
-
-
-def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, around: Around, layer: int, dropout: float = 0.0) -> Tensor:
+def attend(
+    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, cache: KVCache | None, layer: int, dropout: float = 0.0
+) -> Tensor:
     """What each position finds in itself and all before it, also in those that a cache holds: (B, T, H * K). Fewer heads of
     keys and values than of queries are shared by neighbours."""
-    cache, mask = around.cache, around.mask_B1TT
     T, past = q_BHTK.shape[2], cache.length if cache is not None else 0
     if cache is not None:
         k_BHTK, v_BHTK = cache.extend(layer, k_BHTK, v_BHTK)
     if (shared := q_BHTK.shape[1] // k_BHTK.shape[1]) > 1:
         k_BHTK, v_BHTK = k_BHTK.repeat_interleave(shared, 1), v_BHTK.repeat_interleave(shared, 1)
+    mask = None
     if past > 0 and T > 1:  # several new tokens after old ones: each sees the old ones and its past
         mask = torch.ones(T, past + T, dtype=torch.bool, device=q_BHTK.device).tril(past)
     causal = T > 1 and mask is None  # a single new token may see everything
-    if past == 0 and T > 1 and q_BHTK.device.type == "cpu" and T <= PLAIN_UP_TO:
-        y_BHTK = plain_attention(q_BHTK, k_BHTK, v_BHTK, dropout, mask)
+    if causal and q_BHTK.device.type == "cpu" and T <= PLAIN_UP_TO:
+        y_BHTK = plain_attention(q_BHTK, k_BHTK, v_BHTK, dropout)
     else:
         y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, mask, dropout, is_causal=causal)
     return y_BHTK.transpose(1, 2).flatten(2)
@@ -133,9 +123,9 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = nn.Linear(config.emb_dim, config.emb_dim)
         self.dropout = nn.Dropout(config.drop_rate)
 
-    def forward(self, x_BTD: Tensor, around: Around) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
         q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        y_BTD = attend(q_BHTK, k_BHTK, v_BHTK, around, self.layer, self.drop_rate if self.training else 0.0)
+        y_BTD = attend(q_BHTK, k_BHTK, v_BHTK, cache, self.layer, self.drop_rate if self.training else 0.0)
         return self.dropout(self.out_proj(y_BTD))
 
 
@@ -154,15 +144,15 @@ class GroupedQueryAttention(nn.Module):
         self.k_norm = RMSNorm(config.head_dim)
         self.out_proj = nn.Linear(config.n_heads * config.head_dim, config.emb_dim, bias=False)
 
-    def forward(self, x_BTD: Tensor, around: Around) -> Tensor:
-        assert around.rotation is not None
+    def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
+        assert rotation is not None
         q_BTHK, k_BTHK, v_BTHK = (
             projection(x_BTD).unflatten(-1, (-1, self.head_dim))
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q_BHTK = rotate(self.q_norm(q_BTHK).transpose(1, 2), around.rotation).to(v_BTHK.dtype)
-        k_BHTK = rotate(self.k_norm(k_BTHK).transpose(1, 2), around.rotation).to(v_BTHK.dtype)
-        return self.out_proj(attend(q_BHTK, k_BHTK, v_BTHK.transpose(1, 2), around, self.layer))
+        q_BHTK = rotate(self.q_norm(q_BTHK).transpose(1, 2), rotation).to(v_BTHK.dtype)
+        k_BHTK = rotate(self.k_norm(k_BTHK).transpose(1, 2), rotation).to(v_BTHK.dtype)
+        return self.out_proj(attend(q_BHTK, k_BHTK, v_BTHK.transpose(1, 2), cache, self.layer))
 
 
 def rotations(positions_T: Tensor, config: Config) -> Tensor:
@@ -233,8 +223,8 @@ class TransformerBlock(nn.Module):
         self.norm2 = norm(config.emb_dim)
         self.ff = feed_forward(config)
 
-    def forward(self, x_BTD: Tensor, around: Around) -> Tensor:
-        x_BTD = x_BTD + self.attn(self.norm1(x_BTD), around)
+    def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
+        x_BTD = x_BTD + self.attn(self.norm1(x_BTD), rotation, cache)
         return x_BTD + self.ff(self.norm2(x_BTD))
 
 
@@ -269,9 +259,8 @@ class GPTModel(nn.Module):
                 residual = name.endswith(("attn.out_proj.weight", "ff.down.weight"))
                 nn.init.normal_(parameter, std=small if residual else 0.02)
 
-    def hidden(self, inputs_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None) -> Tensor:
-        """Token ids (B, T) to final hidden states (B, T, D). A cache holds what came before and is extended. With the number
-        of each position's document, none sees another document."""
+    def hidden(self, inputs_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Token ids (B, T) to final hidden states (B, T, D). A cache holds what came before and is extended."""
         past = cache.length if cache is not None else 0
         T = inputs_BT.shape[1]
         if past + T > self.config.context_length:
@@ -282,10 +271,9 @@ class GPTModel(nn.Module):
             x_BTD = x_BTD + self.pos_emb(positions_T)
         else:
             rotation = rotations(positions_T, self.config)
-        around = Around(rotation, cache, None if documents_BT is None else same_document(documents_BT))
         x_BTD = self.drop_emb(x_BTD)
         for block in self.blocks:
-            x_BTD = block(x_BTD, around)
+            x_BTD = block(x_BTD, rotation, cache)
         if cache is not None:
             cache.length += T
         return self.final_norm(x_BTD)
@@ -303,21 +291,13 @@ class GPTModel(nn.Module):
         """A row for each token, and for what pads them: the token embedding, used backwards, where the two are tied."""
         return self.tok_emb.weight if self.out_head is None else self.out_head.weight
 
-    def loss(
-        self, inputs_BT: Tensor, targets_BT: Tensor, reduction: str = "mean", documents_BT: Tensor | None = None
-    ) -> Tensor:
+    def loss(self, inputs_BT: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats against the next tokens (B, T); `sum` adds up over all of them, `mean` divides by
         their number. Equal to `F.cross_entropy` on the logits, without ever holding all of them in memory."""
-        rows_ND, targets_N = self.hidden(inputs_BT, None, documents_BT).flatten(0, 1), targets_BT.flatten()
+        rows_ND, targets_N = self.hidden(inputs_BT).flatten(0, 1), targets_BT.flatten()
         V = self.config.vocab_size
         total = ChunkedCrossEntropy.apply(rows_ND, self.head_weight, targets_N, V, torch.is_grad_enabled())
         return total / targets_BT.numel() if reduction == "mean" else total
-
-
-def same_document(documents_BT: Tensor) -> Tensor:
-    """Whether each position may see each other one: one before it, in its own document (B, 1, T, T)."""
-    same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
-    return same_BTT.tril()[:, None]
 
 
 def check(config: Config) -> None:

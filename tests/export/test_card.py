@@ -10,7 +10,7 @@ import yaml
 from helpers import state
 from loopback_hub import card_errors
 
-from wikigpt.config import RunConfig, TrainingSettings
+from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, modern
 from wikigpt.export.card import card, in_bash
 from wikigpt.export.licence import hub_licence, notice
 from wikigpt.export.reproduce import prepare_command, train_command
@@ -35,7 +35,8 @@ def test_it_says_what_the_run_was(trained, exported, data):
         f"{final['scored_bytes']:,} bytes", "this model before its first step", "| wiki, language | es, es |", data.hash,
         "summaries_es-es.json", data.manifest["source"]["files"][0]["sha256"], "duplicate",
         "3.0% of articles for validation",
-        "sample-leads/1", run.tokenizer_hash, "30 steps of 512 tokens", "AdamW, gradients clipped at 1", "0.02, wsd",
+        "sample-leads/1", run.tokenizer_hash, "30 steps of 512 tokens",
+        "AdamW for the rest, gradients clipped at 1", "0.02, of Muon 0.014, wsd",
         run.hardware, "2 threads", "in training steps", f"WikiGPT {run.wikigpt_version}", run.torch_version,
         run.wikigpt_commit.rstrip("+"), "**Queso de luna**", "word for word", "CC BY-SA 4.0", "curves.png",
         "vllm serve USER/wikigpt-es-0.1M", "mlx_lm.generate", "llama.cpp", "Ollama", "hf_infer.py", "--init_from",
@@ -236,7 +237,7 @@ def test_how_data_was_prepared(part, command):
 
 def test_how_a_run_was_trained(house):
     run = RunConfig.load(house / "models" / "r" / "run.json")
-    training = TrainingSettings(1e-3, 3, 2, 0.0, 7, 4, 0.0, "cosine")
+    training = TrainingSettings(1e-3, 3, 2, 0.0, 7, 4, 0.0, "cosine")  # and AdamW
     other = replace(
         run, model=replace(run.model, qkv_bias=False), training=training, training_setting="mine", device="cuda",
         data="a/en:7/10,b/pt:3/10", init_from="hf://openai-community/gpt2", model_config="tiny",
@@ -252,6 +253,21 @@ def test_how_a_run_was_trained(house):
     assert "--qkv_bias False" in command and "--gradient_accumulation_steps 4" in command
     assert "--threads" not in command and command.endswith(" --keep_every 20")
     assert "--num_epochs" not in command and "--vocab_size" not in command
+
+
+def test_how_a_modern_run_was_trained(house):
+    run = RunConfig.load(house / "models" / "m" / "run.json")
+    command = train_command(run, "m", 30)
+    for flag in ("--arch qwen3", "--qkv_bias False", "--n_kv_heads 1", "--head_dim 24", "--zero_init True"):
+        assert f" {flag} " in command
+    assert "--ffn_dim" not in command and "--optimizer" not in command  # these follow, and are the preset's
+    model, training = modern(3, 1000)
+    deep = replace(
+        run, model=ModelConfig(**model), training=TrainingSettings(**training), model_config="depth_3",
+        training_setting="depth_3",
+    )  # fmt: skip
+    command = train_command(deep, "d", 30)
+    assert command.startswith("wikigpt train --data es --run d --depth 3 --max_steps 30 --seed 0 --device cpu")
 
 
 def test_a_prompt_in_bash():
