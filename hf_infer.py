@@ -31,7 +31,7 @@ def main() -> int:
     add("--top_k", type=int, default=50, help="draw from the k likeliest tokens only")
     add("--seed", type=int, help="the same seed gives the same text")
     add("--stream", action="store_true", help="print the text while it is written")
-    add("--native", action="store_true", help=f"transformers' own GPT-2 instead of {CUSTOM}")
+    add("--native", action="store_true", help=f"transformers' own class instead of {CUSTOM}")
     add("--revision", help="branch, tag or commit on the hub; main unless given")
     add("--trust_remote_code", action="store_true", help=f"run {CUSTOM} from the hub; needs a commit as --revision")
     asked = parser.parse_args()
@@ -148,8 +148,9 @@ def write(asked: argparse.Namespace, folder: str, custom: bool) -> int:
     ids = prompt_ids(tokenizer, prompt)
     length = asked.max_gen
     if not custom:  # that class cannot slide on
-        ids = ids[-model.config.n_positions // 2 :]
-        length = min(length, model.config.n_positions - len(ids))
+        context = model.config.max_position_embeddings
+        ids = ids[-context // 2 :]
+        length = min(length, context - len(ids))
     sampling = {"do_sample": asked.temperature > 0, "max_new_tokens": length}
     if asked.temperature > 0:
         sampling |= {"temperature": asked.temperature, "top_k": asked.top_k}

@@ -19,14 +19,13 @@ from pathlib import Path
 
 import grid
 
-SHAPE = "--n_layers 2 --emb_dim 128 --n_heads 2 --n_kv_heads 2 --ffn_dim 344 --batch_size 8"
+SHAPE = "--n_layers 2 --emb_dim 128 --n_heads 2 --n_kv_heads 2 --ffn_dim 344 --tie_embeddings True --batch_size 8"
 ROWS = {
     "all of it": "",
     "AdamW for the matrices too (rate 2e-3)": "--optimizer adamw --learning_rate 2e-3 --warmup_steps 100",
     "AdamW for the matrices too (rate 1e-3)": "--optimizer adamw --learning_rate 1e-3 --warmup_steps 100",
     "momentum 0.95": "--momentum 0.95",
     "blocks that begin at zero": "--zero_init True",
-    "decay everywhere, not cautious": "--cautious False",
     "no weight decay": "--weight_decay 0",
     "the rate falls over the last fifth only": "--decay_share 0.2",
     "a head of its own (40% more parameters)": "--tie_embeddings False",

@@ -46,10 +46,10 @@ def main() -> None:
             run = nanogpt.run(clone, data, layers, width, 256, batch, rate, steps, seed, warmup=100, threads=1)
             return say(f"nanoGPT {layers} x {width}, batch {batch}, rate {rate:g}, seed {seed}", run, tokens)
 
-        def ours(layers: int, seed: int, flags: str = "") -> float:
+        def ours(layers: int, seed: int) -> float:
             width, tokens, _ = SIZES[layers]
             length = f"--max_steps {tokens // 2 // (8 * 256)} --threads 1 --n_layers {layers} --emb_dim {width} "
-            length += f"--n_heads {layers} --n_kv_heads {layers // 2} {flags}"
+            length += f"--n_heads {layers} --n_kv_heads 2 --batch_size 8 --tie_embeddings True"
             run = grid.run("", length, seed, "en", f"r{layers}-{seed}", folder)
             return say(f"ours {layers} x {width}, seed {seed}", run, tokens // 2)
 

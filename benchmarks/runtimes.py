@@ -109,16 +109,16 @@ def main() -> None:
     eight.load_state_dict(dequantized(quantized(trained.weights)))
     prompt = trained.tokenizer.encode("# Moon cheese\n\nMoon cheese is").tolist()
     length = min(100, trained.config.context_length - len(prompt) - 1)
-    stock, custom = (
-        AutoModelForCausalLM.from_pretrained(asked.export, trust_remote_code=own).eval() for own in (False, True)
-    )
+    stock = AutoModelForCausalLM.from_pretrained(asked.export).eval()
     runtimes: dict[str, Any] = {
         "ours": lambda: ours(plain, prompt, length),
         "transformers": lambda: in_transformers(stock, prompt, length),
-        "transformers, our code": lambda: in_transformers(custom, prompt, length),
         "ours, int8 weights": lambda: ours(eight, prompt, length),
         "index.html in Node.js": lambda: in_javascript(asked.export / "index.html", prompt, length),
     }
+    if trained.config.arch == "gpt2":
+        custom = AutoModelForCausalLM.from_pretrained(asked.export, trust_remote_code=True).eval()
+        runtimes["transformers, our code"] = lambda: in_transformers(custom, prompt, length)
     for path in sorted(asked.export.glob("*.gguf")):
         server = llama(path, trained.config.context_length)
         runtimes[f"llama.cpp {path.stem.rpartition('-')[2]}"] = lambda server=server: in_llama_cpp(

@@ -44,8 +44,11 @@ def test_a_change_is_laid_over_the_preset():
         ("tiny", {"n_layers": 0}, "above 0"),
         ("tiny", {"drop_rate": 1.0}, "below 1"),
         ("tiny", {"arch": "gpt3"}, "Take one of gpt2, qwen3"),
-        ("tiny", {"ffn_dim": 100}, "ffn_dim is 100, and a GPT-2 has 512. Leave it out, or take --arch qwen3."),
+        ("tiny", {"ffn_dim": 100}, "ffn_dim is 100, and a GPT-2 has 512. Give --ffn_dim 512, or take --arch qwen3."),
         ("tiny", {"tie_embeddings": False}, "take --arch qwen3"),
+        ("tiny", {"rope_theta": 5.0}, "take --arch qwen3"),
+        ("tiny", {"emb_dim": 2}, "cannot be shared out over n_heads"),
+        ("modern_tiny", {"n_heads": 3}, "cannot be shared out over n_heads"),
         ("tiny", {"arch": "qwen3"}, "Take --qkv_bias False."),
         ("modern_tiny", {"n_kv_heads": 3}, "cannot be shared out over n_kv_heads 3"),
         ("modern_tiny", {"n_kv_heads": -1}, "n_kv_heads is -1"),
@@ -92,7 +95,7 @@ def test_one_number_makes_a_modern_model_and_how_to_train_it():
     models = [ModelConfig(**model) for model, _ in made]
     trainings = [TrainingSettings(**training) for _, training in made]
     assert (MODEL_CONFIGS["modern_124m"], TRAINING_SETTINGS["modern_124m"]) == modern(12)
-    assert [m.n_heads // m.n_kv_heads for m in models] == [1, 2, 5, 7, 2, 13, 2]
+    assert [m.n_heads // m.n_kv_heads for m in models] == [1, 2, 1, 1, 2, 1, 2]
     for model, training in zip(models, trainings, strict=True):
         assert (model.emb_dim, model.head_dim, model.ffn_dim) == (64 * model.n_layers, 64, 3 * model.emb_dim)
         assert training.warmup_steps > 0 and training.decay_share < 1

@@ -36,8 +36,8 @@ def test_all_that_the_demo_prints_can_be_typed_and_again_it_uses_what_is_there(t
 
 
 @pytest.mark.slow
-def test_the_demo_beats_the_bigram_by_a_twentieth_of_a_bit(tmp_path):
-    """As much as three minutes on two cores see, in steps, so that a busy machine changes nothing: median of three seeds."""
+def test_the_demo_beats_the_bigram_by_a_quarter_of_a_bit(tmp_path):
+    """In less than half the steps that three minutes on two cores have: median of three seeds."""
     subprocess.run([sys.executable, "-m", "wikigpt", "prepare", "--source", "sample"], cwd=tmp_path, check=True)
     margins = []
     for seed in range(3):
@@ -49,7 +49,7 @@ def test_the_demo_beats_the_bigram_by_a_twentieth_of_a_bit(tmp_path):
         ]
         final = next(row for row in rows if row["kind"] == "final")
         margins.append(final["bigram_bits_per_byte"] - final["bits_per_byte"])
-    assert sorted(margins)[1] >= 0.05, margins
+    assert sorted(margins)[1] >= 0.25, margins
 
 
-STEPS = 2000
+STEPS = 300

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import state
+from helpers import state, wikigpt
 
 from wikigpt import config as defaults
 from wikigpt import hardware
@@ -177,6 +177,55 @@ def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch():
     fitted = fitting_batch(gpt2, settings, 8 * 2**30)
     assert fitted.batch_size < 16 and fitted.batch_size * fitted.gradient_accumulation_steps == 16 * 32
     assert training_memory(gpt2, fitted.batch_size) < 8 * 2**30
+
+
+QUICK = "--max_steps 2 --batch_size 2 --eval_tokens 100 --dtype float32 --threads 2"
+
+
+def test_one_number_is_a_model_and_its_training(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert wikigpt(f"train --depth 2 {QUICK}", data.path.parent) == 0
+    config = RunConfig.load(tmp_path / f"models/{data.name}-depth_2/run.json")
+    assert (config.model.n_layers, config.model.emb_dim, config.model.arch) == (2, 128, "qwen3")
+    assert config.training_setting == "depth_2" and config.training.tokens_per_parameter == 20
+    assert wikigpt(f"train --run {data.name}-depth_2 --max_steps 3", data.path.parent) == 0  # the name is enough
+    assert wikigpt(f"train --depth 2 --model_config tiny {QUICK}", data.path.parent) == 2
+    assert "were given together" in capsys.readouterr().err
+    assert wikigpt(f"train --depth 0 {QUICK}", data.path.parent) == 2
+    assert "--depth is 0" in capsys.readouterr().err
+
+
+def test_tokens_per_parameter_end_a_run_before_its_epochs(train, tmp_path, data, capsys):
+    short = "--batch_size 8 --eval_every 999"
+    parameters = 45_792
+    assert train("--run t --tokens_per_parameter 0.2", short) == 0
+    assert steps(tmp_path, "t") == -(-0.2 * parameters // (8 * 32))
+    assert train("--run t --tokens_per_parameter 0.3", short) == 0  # a longer budget goes on
+    assert steps(tmp_path, "t") == -(-0.3 * parameters // (8 * 32))
+    assert train("--run both --tokens_per_parameter 0.2 --num_epochs 0.01", short) == 0
+    assert steps(tmp_path, "both") == -(-0.2 * parameters // (8 * 32))
+    # Another model has other parameters, so the budget is another.
+    larger = "train --like t --run u --n_layers 2 --batch_size 8 --eval_every 999"
+    assert wikigpt(larger, data.path.parent) == 0
+    config = RunConfig.load(tmp_path / "models/u/run.json")
+    assert config.total_steps == -(-0.3 * config.model.n_parameters // (8 * 32)) and config.length.startswith("0.3 tok")
+
+
+def test_a_run_of_before_the_modern_model_goes_on(train, tmp_path):
+    """Its run.json lacks the fields that came later."""
+    assert train("--run r --optimizer adamw --schedule cosine --max_steps 3") == 0
+    assert train("--run old --optimizer adamw --schedule cosine --max_steps 2") == 0
+    path = tmp_path / "models/old/run.json"
+    record = json.loads(path.read_text())
+    for name in ("arch", "n_kv_heads", "head_dim", "ffn_dim", "rope_theta", "tie_embeddings"):
+        del record["model"][name]
+    for name in ("optimizer", "matrix_learning_rate", "momentum", "zero_init", "decay_share", "tokens_per_parameter"):
+        del record["training"][name]
+    path.write_text(json.dumps(record))
+    config = RunConfig.load(path)
+    assert (config.model.arch, config.model.ffn_dim, config.training.optimizer) == ("gpt2", 128, "adamw")
+    assert wikigpt("train --run old --max_steps 3", path.parents[2] / "nowhere") == 0
+    assert RunConfig.load(path).total_steps == 3
 
 
 def test_run_json_names_everything_back(train, tmp_path):

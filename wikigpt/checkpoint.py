@@ -1,7 +1,7 @@
 """A run's state on disk: full tensors in safetensors, the rest in JSON, no pickle.
 
     models/<run>/checkpoints/step_00000100/model.safetensors       weights, float32
-                                           optimizer.safetensors   AdamW's moments by parameter, random states
+                                           optimizer.safetensors   moments by parameter, random states
                                            state.json              step, validation loss, SHA-256 of both files
     models/<run>/latest, best                                      "step_00000100"
 

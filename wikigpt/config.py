@@ -107,7 +107,7 @@ TRAINING_SETTINGS: dict[str, dict[str, Any]] = {
         "matrix_learning_rate": 0.014,
         "momentum": 0.9,
         "num_epochs": 3,
-        "batch_size": 8,
+        "batch_size": 16,
         "weight_decay": 0.1,
         "warmup_steps": 25,
         "gradient_accumulation_steps": 1,
@@ -149,6 +149,7 @@ def _check_types(settings: Any) -> None:
 
 
 ARCHS = ("gpt2", "qwen3")
+ROPE_THETA = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class ModelConfig:
     vocab_size: int = _field("how many different tokens there are; follows the data's tokenizer unless given")
     context_length: int = _field("tokens that the model sees at once")
     emb_dim: int = _field("width of the stream that runs through the model")
-    n_heads: int = _field("attention heads; must divide emb_dim")
+    n_heads: int = _field("attention heads; must divide emb_dim where head_dim is not given")
     n_layers: int = _field("transformer blocks")
     drop_rate: float = _field("dropout probability while training")
     qkv_bias: bool = _field("whether query, key and value projections have a bias; only gpt2 can")
@@ -166,13 +167,19 @@ class ModelConfig:
     n_kv_heads: int = _field("heads of keys and values, shared by the n_heads; as many unless given", 0)
     head_dim: int = _field("size of a head; emb_dim / n_heads unless given", 0)
     ffn_dim: int = _field("width inside the feed-forward; 4 times emb_dim unless given, with qwen3 3 times", 0)
-    rope_theta: float = _field("how slowly the slowest pair of a head turns; qwen3 only", 10_000.0)
+    rope_theta: float = _field("how slowly the slowest pair of a head turns; qwen3 only", ROPE_THETA)
     tie_embeddings: bool = _field("whether the output head is the token embedding; gpt2's always is", True)
 
     def __post_init__(self) -> None:
         _check_types(self)
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}.", "Give a whole number above 0.")
+        if self.arch == "gpt2" or not self.head_dim:
+            _require(
+                self.emb_dim % self.n_heads == 0,
+                f"emb_dim {self.emb_dim} cannot be shared out over n_heads {self.n_heads}.",
+                f"Take a multiple of {self.n_heads} for --emb_dim, or another --n_heads.",
+            )
         for name, value in self._follows().items():
             if not getattr(self, name):
                 object.__setattr__(self, name, value)
@@ -200,14 +207,8 @@ class ModelConfig:
         return {name: value for name, value in asdict(self).items() if follows.get(name) != value}
 
     def _check_gpt2(self) -> None:
-        _require(
-            self.emb_dim % self.n_heads == 0,
-            f"emb_dim {self.emb_dim} cannot be shared out over n_heads {self.n_heads}.",
-            f"Take a multiple of {self.n_heads} for --emb_dim, or another --n_heads.",
-        )
-        fixed = self._follows() | {"tie_embeddings": True}
-        for name, value in fixed.items():
-            fix = "Leave it out, or take --arch qwen3."
+        for name, value in (self._follows() | {"tie_embeddings": True, "rope_theta": ROPE_THETA}).items():
+            fix = f"Give --{name} {value}, or take --arch qwen3."
             _require(getattr(self, name) == value, f"{name} is {getattr(self, name)}, and a GPT-2 has {value}.", fix)
 
     def _check_qwen3(self) -> None:
@@ -255,21 +256,20 @@ class TrainingSettings:
     learning_rate: float = _field("the highest learning rate, reached after the warm-up")
     num_epochs: float = _field("how often the whole training split is read, unless --max_steps or --hours is given")
     batch_size: int = _field("windows of context_length tokens per forward pass")
-    weight_decay: float = _field("AdamW's decay, on matrices only")
+    weight_decay: float = _field("how strongly matrices are pulled towards zero")
     warmup_steps: int = _field("steps over which the learning rate rises from 0")
     gradient_accumulation_steps: int = _field("forward passes per optimiser step; the same as a larger batch")
     max_grad_norm: float = _field("gradients longer than this are shortened to it; 0 turns clipping off")
     schedule: str = _field("after the warm-up: cosine, wsd (stay, then fall to zero), constant", "cosine")
     decay_share: float = _field("of all steps, over which wsd falls", 0.2)
     tokens_per_parameter: float = _field(
-        "tokens for each parameter at the most, whatever num_epochs says; 0: no limit", 0.0
+        "end after so many tokens for each parameter, if that is before num_epochs; 0: never", 0.0
     )
     optimizer: str = _field("adamw, or muon for the matrices of the blocks and adamw for the rest", "adamw")
     matrix_learning_rate: float = _field("learning_rate of muon's matrices", 0.02)
     momentum: float = _field(
         "of muon: how much of the running mean of gradients stays at each step; less for short runs", 0.95
     )
-    cautious: bool = _field("decay muon's matrices only where a step goes towards zero too", True)
     zero_init: bool = _field("begin with blocks that do nothing", False)
 
     def __post_init__(self) -> None:
@@ -301,28 +301,31 @@ def modern(depth: int, vocab_size: int = 50257) -> tuple[dict[str, Any], dict[st
     """The modern model of so many layers, and how to train it on about as many tokens as its compute is best spent on: two
     presets. One number sets all the rest:
 
-    - 64 numbers of width and one head of 64 per layer, pairs of heads sharing keys and values, a feed-forward three times
-      as wide: 12 * D * D weights a layer, as in a GPT-2. (Width in step with depth: Kaplan et al. 2020, figure 5.)
+    - 64 numbers of width and one head of 64 per layer, a feed-forward three times as wide, and where the depth is even pairs
+      of heads that share keys and values: 12 * D * D weights a layer, as in a GPT-2 (13 where it is odd). Width in step
+      with depth: Kaplan et al. 2020, figure 5.
+    - A small model (less than 8 layers) has an output head of its own, which costs no time and helped it most of all after
+      Muon (benchmarks/records.md); a larger one's is tied, as those of the smaller Qwen3 are.
     - 20 tokens per parameter (Hoffmann et al. 2022, "Chinchilla", table 3), at the most 4 epochs: up to there text that
       comes again is worth nearly as much as new text (Muennighoff et al. 2023, figure 1).
     - 0.292 * C ** 0.3271 tokens a step for C FLOPs of training (Bi et al. 2024, "DeepSeek LLM", figure 3).
     - Muon's rate does not depend on the shape; AdamW's falls with the root of the width (Yang et al. 2022, "Tensor
-      Programs V", between its input and output layers' rules, since the tied embedding is both); both from the ablation in
-      benchmarks/records.md.
+      Programs V", between its input and output layers' rules, since the tied embedding is both). Small models gave the
+      rates themselves: benchmarks/records.md.
     """
     _require(depth > 0, f"--depth is {depth}.", "Give 1 or more.")
     width, context = 64 * depth, 256 if depth < 8 else 1024
-    shared = max((n for n in range(1, depth // 2 + 1) if depth % n == 0), default=1)
     model: dict[str, Any] = {
         "arch": "qwen3",
         "vocab_size": vocab_size,
         "context_length": context,
         "emb_dim": width,
         "n_heads": depth,
-        "n_kv_heads": shared,
+        "n_kv_heads": depth // 2 if depth % 2 == 0 else depth,
         "n_layers": depth,
         "drop_rate": 0.0,
         "qkv_bias": False,
+        "tie_embeddings": depth >= 8,
     }
     parameters = ModelConfig(**model).n_parameters
     tokens = TOKENS_PER_PARAMETER * parameters
@@ -340,8 +343,7 @@ def modern(depth: int, vocab_size: int = 50257) -> tuple[dict[str, Any], dict[st
         "gradient_accumulation_steps": 1,
         "max_grad_norm": 1.0,
         "schedule": "wsd",
-        "decay_share": 0.5,
-        "zero_init": True,
+        "decay_share": 0.6,
     }
     return model, training
 
@@ -351,7 +353,9 @@ MODERN = {"modern_tiny": (4, 8192), "modern_small": (6, 8192), "modern_124m": (1
 MODERN |= {"modern_1b": (26, 50257)}
 
 for _name, (_depth, _vocab_size) in MODERN.items():
-    MODEL_CONFIGS[_name], TRAINING_SETTINGS[_name] = modern(_depth, _vocab_size)
+    MODEL_CONFIGS[_name], _training = modern(_depth, _vocab_size)
+    if _depth >= 12:  # smaller ones are trained in minutes, not on all that their size would bear: `small_models`
+        TRAINING_SETTINGS[_name] = _training
 
 
 @dataclass(frozen=True)

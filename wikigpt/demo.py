@@ -8,9 +8,11 @@ from pathlib import Path
 import tyro
 from loguru import logger
 
+from wikigpt.config import RunConfig
 from wikigpt.verbs import Evaluate, Generate, Outcome, Prepare, Settings, Train
 from wikigpt.verbs.common import Common
 
+MODEL = "modern_tiny"
 TITLES = {"en": "Moon cheese", "es": "Queso de luna", "fr": "Fromage de lune"}
 
 
@@ -26,7 +28,7 @@ class Demo:
     common: tyro.conf.OmitArgPrefixes[Common] = field(default_factory=Common)
 
     def __call__(self, settings: Settings) -> Outcome:
-        data, run = self._data_name(settings), f"{self.wiki}-demo"
+        data, run = self._data_name(settings), self._run_name(settings)
         title = TITLES.get(self.wiki, "")
         steps = (
             (
@@ -35,9 +37,7 @@ class Demo:
             ),
             (
                 f"2. Train: a small GPT for {self.hours * 60:g} minutes",
-                Train(
-                    data=data, run=run, model_config="modern_tiny", training_setting="small_models", hours=self.hours
-                ),
+                Train(data=data, run=run, model_config=MODEL, training_setting="small_models", hours=self.hours),
             ),
             ("3. Evaluate: on articles that it has never seen", Evaluate(run=run, split="test")),
             (
@@ -58,6 +58,14 @@ class Demo:
         print(f"  {own_command()} evaluate --run {run}", file=out)
         print(f"  {own_command()} train --data {data} --model_config modern_small --hours 0.5", file=out, flush=True)
         return Outcome(records)
+
+    def _run_name(self, settings: Settings) -> str:
+        """<wiki>-demo, unless that is a run of an earlier version, whose demo had another model."""
+        name = f"{self.wiki}-demo"
+        path = Path(settings.MODEL_DIR) / name / "run.json"
+        if path.exists() and RunConfig.load(path).model_config != MODEL:
+            return f"{name}-modern"
+        return name
 
     def _data_name(self, settings: Settings) -> str:
         """The language code, as `wikigpt prepare` has it, unless that folder holds something else."""

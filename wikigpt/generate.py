@@ -80,7 +80,7 @@ def next_token(logits_V: Tensor, sampling: Sampling, generator: torch.Generator)
     """The likeliest token where the temperature is 0, else one drawn after temperature, top-k and top-p."""
     logits_V = logits_V.float().cpu()
     if logits_V.isnan().any():
-        fix = "Train anew with a lower --learning_rate, or --dtype float32, and --fresh."
+        fix = "Train anew with a lower --learning_rate (or --matrix_learning_rate), or --dtype float32, and --fresh."
         raise RunError("The model's weights are no longer numbers.", fix)
     if sampling.temperature == 0:
         return int(logits_V.argmax())

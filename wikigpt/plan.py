@@ -75,7 +75,7 @@ def choose_training(name: str, model: ModelConfig, device: str, training_tokens:
     if model.n_parameters < 30e6:
         return "small_models", "the model has less than 30 million parameters"
     if device == "cpu" or training_tokens < MUCH_TEXT:
-        return "fast", "half a million tokens a step are too many for a CPU or so little text"
+        return "fast", "the steps of larger ones are too large for a CPU or so little text"
     if name in MODERN:
         return name, "it is made for that model"
     return "large_models", "the model has 30 million parameters or more"
@@ -130,7 +130,10 @@ def settle(
     _check_numbers(request)
     changes = _with_vocabulary(request, model_configs, data)
     model = from_preset(ModelConfig, model_configs, request.model_config, changes)
-    training = from_preset(TrainingSettings, training_settings, request.training_setting, request.training_changes)
+    asked = request.training_changes
+    if "num_epochs" in asked:  # so many, whatever budget the preset has
+        asked = {"tokens_per_parameter": 0.0, **asked}
+    training = from_preset(TrainingSettings, training_settings, request.training_setting, asked)
     sized = "batch_size" in request.training_changes
     if old is not None and old.training.windows_per_step == training.windows_per_step and not sized:
         # Begun in these parts, perhaps on a smaller machine: the step is the same.
@@ -242,7 +245,8 @@ def _length(
     batches = TrainingBatches(data, model.context_length, training.windows_per_step, seed)
     if request.max_steps is not None:
         return request.max_steps, f"{request.max_steps:,} steps"
-    if request.settled is not None and request.hours is None and "num_epochs" not in request.training_changes:
+    lengthened = {"num_epochs", "tokens_per_parameter"} & request.training_changes.keys()
+    if request.settled is not None and request.hours is None and not lengthened:
         return request.settled
     length = f"{request.hours:g} hours" if request.hours is not None else f"{training.num_epochs:g} epochs"
     if old is not None and old.length == length:
@@ -250,7 +254,7 @@ def _length(
     if request.hours is None:
         windows = training.num_epochs * batches.windows
         most = training.tokens_per_parameter * model.n_parameters / model.context_length
-        if 0 < most < windows and "num_epochs" not in request.training_changes:
+        if 0 < most < windows:
             windows, length = most, f"{training.tokens_per_parameter:g} tokens per parameter"
         return max(1, math.ceil(windows / training.windows_per_step)), length
     trial = Trial(model, training, batches, machine)

@@ -103,6 +103,7 @@ def choose_run(model_dir: str, name: str | None, model_config: str | None) -> Ru
     wanted = f" of {model_config!r}" if model_config else ""
     there = f"There are: {', '.join(map(str, runs))}. Name one with --run" if runs else f"{model_dir}/ has no runs yet"
     make = "wikigpt train" + (f" --model_config {model_config}" if model_config else "")
+    make = make.replace("--model_config depth_", "--depth ")
     raise RunError(f"There is no finished run{wanted}.", f"{there}, or make one with: {make}")
 
 

@@ -40,11 +40,12 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
     checkpoint. Returns False where it was asked to stop (Ctrl-C, SIGTERM) and saved before the end."""
     training = config.training
     torch.manual_seed(config.seed)
-    model = GPTModel(config.model).to(machine.device)
+    model = GPTModel(config.model)
     if weights is not None:
         model.load_state_dict(weights)
     elif training.zero_init:
         model.initialise(zero_projections=True)
+    model.to(machine.device)
     optimizer = make_optimizer(model, training, machine.dtype)
     scaler = torch.amp.GradScaler(machine.device, enabled=machine.dtype == "float16")
     first = step = 0
@@ -92,7 +93,7 @@ def save_due(step: int, config: RunConfig) -> bool:
     return regular or step in (config.total_steps, stable_steps(config.total_steps, config.training))
 
 
-DIVERGED = "Start over with a lower --learning_rate, or --dtype float32, and --fresh."
+DIVERGED = "Start over with a lower --learning_rate (or --matrix_learning_rate), or --dtype float32, and --fresh."
 
 
 class Report:

@@ -67,6 +67,14 @@ def test_again_changes_what_differs_and_removes_what_is_stale(hub, at_house, exp
     assert hub.branches["model", name]["main"] == commit
 
 
+def test_a_modern_model_is_pushed_again(hub, at_house, capsys):
+    """It has no code of ours by which an earlier push could be known."""
+    for form in ("", "--dtype bfloat16"):
+        assert at_house(f"export --run m --push someone/modern {form}") == 0, capsys.readouterr().err
+    card = hub.files("someone/modern")["README.md"].decode()
+    assert "Qwen3ForCausalLM" in card and "trust_remote_code" not in card and "- qwen3" in card
+
+
 def test_a_branch(hub, at_house, exported, capsys):
     assert at_house("export --run r --push someone/wiki") == 0
     before = hub.files("someone/wiki")

@@ -3,7 +3,7 @@
 Trained ──> tensors under llama.cpp's names, the tokenizer, facts ──> <name>-F16.gguf, Modelfile
 
 Names, shapes and what stays float32 follow llama.cpp's own converter: matrices are stored as (out, in), as ours are;
-norms, biases and positions keep 32 bits in every type. The head is the token embedding, which is stored once.
+norms, biases and positions keep 32 bits in every type. A tied head is stored once, as the token embedding.
 """
 
 import json

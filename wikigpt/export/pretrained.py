@@ -52,7 +52,8 @@ class Pretrained:
     def check_shape(self, config: ModelConfig) -> None:
         """Raises ConfigError naming every field in which a model of these weights must differ."""
         ours, asked = asdict(self.config), asdict(config)
-        wrong = [f"{k} {ours[k]}, not {asked[k]}" for k in ours if k != "drop_rate" and ours[k] != asked[k]]
+        free = {"drop_rate"} if self.config.arch == "gpt2" else {"context_length"}  # RoPE has no weights for positions
+        wrong = [f"{k} {ours[k]}, not {asked[k]}" for k in ours if k not in free and ours[k] != asked[k]]
         if wrong:
             raise ConfigError(f"The model in {self.path} has {', '.join(wrong)}.", "Leave out what asks for another.")
 
@@ -72,7 +73,7 @@ def read_pretrained(model_dir: str, source: str) -> Pretrained:
         source = f"{HUB}{name}@{path.name}"  # the commit: a name alone can come to mean something else
     if not (path / "config.json").exists():
         problem = f"{source} is neither a run nor a folder with a config.json."
-        raise RunError(problem, "Name a run, the folder of a GPT-2, or one on the hub (gpt2, USER/NAME).")
+        raise RunError(problem, "Name a run, the folder of a GPT-2 or Qwen3, or one on the hub (gpt2, USER/NAME).")
     return _read_folder(path, source)
 
 
@@ -139,8 +140,10 @@ def _qwen3(path: Path, record: Mapping[str, Any]) -> ModelConfig:
     rope = record.get("rope_parameters") or record.get("rope_scaling") or {}
     plain = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "attention_bias": False, "use_sliding_window": False}
     odd = [f"{key} {record[key]}" for key, value in plain.items() if record.get(key, value) != value]
-    if rope.get("rope_type", "default") != "default":
-        odd.append(f"rope_type {rope['rope_type']}")
+    if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        odd.append(f"rope_type {kind}")
+    if others := set(record.get("layer_types") or ()) - {"full_attention"}:
+        odd.append(f"layer_types {', '.join(sorted(others))}")
     if odd:
         raise RunError(f"{path} is no plain Qwen3 ({', '.join(odd)}).", "Take a GPT-2, a Qwen3, or a run of ours.")
     return ModelConfig(

@@ -19,6 +19,7 @@ from wikigpt.config import hub_token
 from wikigpt.errors import ConfigError, HubError
 from wikigpt.export.folder import OURS
 from wikigpt.export.huggingface import CUSTOM
+from wikigpt.export.trained import ORIGIN
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -104,7 +105,7 @@ def push(files: Mapping[str, Path | bytes], destination: Destination) -> str:
 def _check_content(there: Sequence[str], destination: Destination) -> None:
     """Raises ConfigError where a repository holds what is no export of ours: a push would write over it."""
     expected = {".gitattributes", "README.md", *({"index.html", "style.css"} if destination.kind == "space" else ())}
-    if CUSTOM not in there and (others := sorted(set(there) - expected)):
+    if not {CUSTOM, ORIGIN} & set(there) and (others := sorted(set(there) - expected)):
         problem = f"{destination.repository} holds what is no export ({', '.join(others[:3])})."
         raise ConfigError(problem, "Name another repository.")
 

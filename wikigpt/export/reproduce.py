@@ -65,9 +65,8 @@ def train_command(config: RunConfig, run: str, steps: int) -> str:
     training = config.training_setting if config.training_setting in trainings else "fast"
     words = ["wikigpt", "train", "--data", data_names(config), "--run", run]
     words += ["--depth", depth[1]] if depth else []
-    if config.init_from:  # the shape is that of the weights
-        words += ["--init_from", _beginning(config)]
-        differing = {"drop_rate": config.model.drop_rate}
+    if config.init_from and not depth:  # the shape is that of the weights
+        differing = {"drop_rate": config.model.drop_rate, "context_length": config.model.context_length}
     else:
         model = config.model_config if config.model_config in models else "tiny"
         words += [] if depth else ["--model_config", model]
@@ -75,6 +74,7 @@ def train_command(config: RunConfig, run: str, steps: int) -> str:
         kept = config.model.preset().keys() | models[model].keys()
         follows = [name for name in preset if name not in kept]
         differing = _other(asdict(config.model), preset, leave_out=("vocab_size", *follows))
+    words += ["--init_from", _beginning(config)] if config.init_from else []
     words += ["--training_setting", training] if not depth or training != config.model_config else []
     words += ["--max_steps", str(config.total_steps), "--seed", str(config.seed)]
     preset = asdict(TrainingSettings(**trainings[training]))

@@ -57,7 +57,8 @@ class Train:
     like: str | None = None
     """take model, training settings, length and data of this run, where nothing else is given"""
     init_from: str | None = None
-    """begin with the weights of this run, exported folder, or GPT-2 on the hub (gpt2, USER/NAME), with fresh schedules"""
+    """begin with the weights of this run, exported folder, or GPT-2 or Qwen3 on the hub (gpt2, USER/NAME), with fresh
+    schedules"""
     max_steps: int | None = None
     """optimiser steps, instead of epochs"""
     hours: float | None = None
@@ -223,8 +224,11 @@ class Train:
 
         like = presets.like
         settled = None
-        own = self.like is None  # --like takes epochs as such, which another folder may have more of
-        if like is not None and self.max_steps is self.hours is None and (own or not like.length.endswith("epochs")):
+        own = (
+            self.like is None
+        )  # --like takes epochs and budgets as such: other text or models have more or less of them
+        counted = ("epochs", "per parameter")
+        if like is not None and self.max_steps is self.hours is None and (own or not like.length.endswith(counted)):
             settled = like.total_steps, like.length
         pace = {name: getattr(self, name) for name in ("eval_every", "eval_tokens", "save_every", "keep_every")}
         if own and self.fresh and settled is not None and like is not None:  # the same run from its beginning
@@ -246,7 +250,9 @@ class Train:
 
     def _hours(self, device: str, tokens: int, settled: bool) -> float | None:
         """The hours asked for; one where nothing was said about the length and an epoch would take days."""
-        asked = (self.hours, self.max_steps, self.training_setting, _given(self.training).get("num_epochs"))
+        changes = _given(self.training)
+        asked = [self.hours, self.max_steps, self.training_setting, self.depth]
+        asked += [changes.get(name) for name in ("num_epochs", "tokens_per_parameter")]
         if all(value is None for value in asked) and not settled and device == "cpu" and tokens > 20e6:
             logger.info("length: one hour, since an epoch would take a CPU days; --hours or --num_epochs is another")
             return 1.0
