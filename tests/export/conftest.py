@@ -7,7 +7,7 @@ from helpers import wikigpt
 
 FLAGS = "--emb_dim 32 --n_heads 2 --context_length 64 --batch_size 8 --learning_rate 2e-2 --threads 2"
 MODERN = "--arch qwen3 --qkv_bias False --n_kv_heads 1 --head_dim 24 --optimizer muon --zero_init True"
-LENGTH = "--max_steps 30 --eval_tokens 500 --eval_every 30"
+LENGTH = "--decay_share 0.2 --max_steps 30 --eval_tokens 500 --eval_every 30"
 
 
 @pytest.fixture(scope="session")
