@@ -172,6 +172,7 @@ def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch():
     )
     assert choose_training("g", gpt2, "cuda", 10**9)[0] == "large_models"
     assert choose_training("modern_124m", gpt2, "cuda", 10**9)[0] == "modern_124m"
+    assert choose_training("modern_small", gpt2, "cuda", 10**9)[0] == "large_models"  # large by its vocabulary alone
     assert choose_training("g", gpt2, "cpu", 10**9)[0] == choose_training("g", gpt2, "cuda", 10**6)[0] == "fast"
     assert fitting_batch(gpt2, settings, 80 * 2**30) == settings
     fitted = fitting_batch(gpt2, settings, 8 * 2**30)

@@ -19,7 +19,7 @@ import torch
 from loguru import logger
 
 from wikigpt import __version__
-from wikigpt.config import MODERN, ModelConfig, RunConfig, TrainingSettings, differences, from_preset
+from wikigpt.config import TRAINING_SETTINGS, ModelConfig, RunConfig, TrainingSettings, differences, from_preset
 from wikigpt.data.loader import TrainingBatches
 from wikigpt.data.shards import Data
 from wikigpt.errors import ConfigError, RunError
@@ -48,13 +48,8 @@ def training_memory(config: ModelConfig, batch_size: int) -> float:
     AdamW) and about 34 per position, width and layer of what the backward pass needs (Korthikanti et al. 2022, table 2,
     without the quadratic term, which SDPA never stores). A modern layer keeps about 70: norms of heads, turned heads, a gate
     (counted with torch's hooks for saved tensors)."""
-    activations = (
-        (34.0 if config.arch == "gpt2" else 70.0)
-        * batch_size
-        * config.context_length
-        * config.emb_dim
-        * config.n_layers
-    )
+    kept = 34.0 if config.arch == "gpt2" else 70.0
+    activations = kept * batch_size * config.context_length * config.emb_dim * config.n_layers
     return 16.0 * config.n_parameters + activations
 
 
@@ -76,7 +71,7 @@ def choose_training(name: str, model: ModelConfig, device: str, training_tokens:
         return "small_models", "the model has less than 30 million parameters"
     if device == "cpu" or training_tokens < MUCH_TEXT:
         return "fast", "the steps of larger ones are too large for a CPU or so little text"
-    if name in MODERN:
+    if name in TRAINING_SETTINGS:
         return name, "it is made for that model"
     return "large_models", "the model has 30 million parameters or more"
 

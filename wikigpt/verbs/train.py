@@ -224,10 +224,11 @@ class Train:
 
         like = presets.like
         settled = None
-        own = (
-            self.like is None
-        )  # --like takes epochs and budgets as such: other text or models have more or less of them
-        counted = ("epochs", "per parameter")
+        own = self.like is None
+        counted = (
+            "epochs",
+            "per parameter",
+        )  # --like takes these as such: other text or models have more or less of them
         if like is not None and self.max_steps is self.hours is None and (own or not like.length.endswith(counted)):
             settled = like.total_steps, like.length
         pace = {name: getattr(self, name) for name in ("eval_every", "eval_tokens", "save_every", "keep_every")}
