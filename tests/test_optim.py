@@ -68,7 +68,8 @@ def one_step(nano, machine, **changes):
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)  # its step is the gradient itself
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     before = [p.detach().clone() for p in model.parameters()]
-    loss, norm = training_step(model, optimizer, scaler, Batch(tokens[:, :-1], tokens[:, 1:]), settings, machine)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:])
+    loss, norm = training_step(model, optimizer, scaler, batch, settings, machine).tolist()
     return loss, norm, [b - p.detach() for b, p in zip(before, model.parameters(), strict=True)]
 
 

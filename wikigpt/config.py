@@ -245,6 +245,7 @@ class ModelConfig:
 
 HUB = "hf://"  # before USER/NAME@COMMIT, in `init_from`: weights that came from the hub
 
+BACKENDS = ("plain", "kernels", "compiled")
 SCHEDULES = ("cosine", "wsd", "constant")
 OPTIMIZERS = ("adamw", "muon")
 
@@ -388,6 +389,7 @@ class RunConfig:
     )  # of each data folder: whose text, and how it was prepared
     init_source: list[dict[str, Any]] = field(default_factory=list)  # the same of the run whose weights it began with
     hardware: str = ""  # what it runs on, in words
+    backend: str = ""  # wikigpt/backend.py; "" of runs from before there was a choice, which were plain
     wikigpt_commit: str = ""  # of the clone that it was trained with; "" where that is not known
 
     @property

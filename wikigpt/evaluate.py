@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 import torch
 
+from wikigpt.backend import as_written
 from wikigpt.data.loader import Batch, evaluation_batches
 from wikigpt.data.shards import Data, DataFolder
 from wikigpt.hardware import Machine
@@ -83,7 +84,8 @@ def evaluate_split(
         evaluation_batches(folder, split, model.config.context_length, WINDOWS, limit)
         for folder, limit in _portions(data, max_tokens)
     )
-    return evaluate(model, batches, token_bytes, machine)
+    with as_written(machine):
+        return evaluate(model, batches, token_bytes, machine)
 
 
 def _portions(data: Data, max_tokens: int | None) -> list[tuple[DataFolder, int | None]]:

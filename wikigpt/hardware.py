@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import torch
 from loguru import logger
+from torch import Tensor
 
 from wikigpt.errors import ConfigError
 
@@ -40,11 +42,13 @@ class Machine:
     memory: int  # bytes, of the device
     peak_flops: float
     peak_source: str  # "datasheet" or "measured"
+    backend: str = "plain"
 
     def __str__(self) -> str:
         peak = f"{self.peak_flops / 1e9:,.0f} GFLOP/s {self.peak_source}"
         where = f"{self.name}, {self.threads} threads" if self.device == "cpu" else self.name
-        return f"{self.device} ({where}), {self.dtype} ({self.dtype_reason}), {self.memory / 2**30:.0f} GiB, {peak}"
+        memory = f"{self.memory / 2**30:.0f} GiB"
+        return f"{self.device} ({where}), {self.dtype} ({self.dtype_reason}), {self.backend}, {memory}, {peak}"
 
     def autocast(self) -> torch.autocast:
         """Matrix products in `dtype`, all else in float32. Its cache of cast weights would outlive an optimiser step
@@ -149,6 +153,20 @@ def _matmul_speeds(device: str, *dtypes: torch.dtype, n: int = 1024, seconds: fl
             synchronize(device)
             best[number] = min(best[number], (time.perf_counter() - start) / 4)
     return [2 * n**3 / time_taken for time_taken in best]
+
+
+def arriving(figures: Tensor) -> Callable[[], list[float]]:
+    """Sends a few figures on their way from the device; what is returned waits for them and says them."""
+    if figures.device.type != "cuda":
+        return figures.tolist
+    here, arrived = figures.to("cpu", non_blocking=True), torch.cuda.Event()
+    arrived.record()
+
+    def read() -> list[float]:
+        arrived.synchronize()
+        return here.tolist()
+
+    return read
 
 
 def synchronize(device: str) -> None:

@@ -19,6 +19,7 @@ import torch
 from loguru import logger
 
 from wikigpt import __version__
+from wikigpt.backend import as_written, use_backend
 from wikigpt.config import TRAINING_SETTINGS, ModelConfig, RunConfig, TrainingSettings, differences, from_preset
 from wikigpt.data.loader import TrainingBatches
 from wikigpt.data.shards import Data
@@ -169,6 +170,7 @@ def settle(
         source=[folder.source for folder, _ in data.parts],
         init_source=request.init_source or (old.init_source if old is not None else []),
         hardware=machine.name,
+        backend=machine.backend,
         wikigpt_commit=own_commit(),
     )
 
@@ -265,6 +267,7 @@ class Trial:
         self, model: ModelConfig, training: TrainingSettings, batches: TrainingBatches, machine: Machine
     ) -> None:
         self.model = GPTModel(model).to(machine.device)
+        use_backend(self.model, machine)
         self.training, self.batches, self.machine = training, batches, machine
         self.optimizer = make_optimizer(self.model, training, machine.dtype)
         self.scaler = torch.amp.GradScaler(machine.device, enabled=False)
@@ -291,7 +294,8 @@ class Trial:
         )
         evaluated = time.perf_counter()
         self.model.eval()
-        sum(1 for _ in generate_ids(self.model, [0], -1, Sampling(max_gen=60)))
+        with as_written(self.machine):
+            sum(1 for _ in generate_ids(self.model, [0], -1, Sampling(max_gen=60)))
         evaluation, sample = evaluated - start, 5 * (time.perf_counter() - evaluated)
         return 22 * evaluation + 14 * sample
 
@@ -313,11 +317,11 @@ def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None
     """Raises RunError where a run, now at `step`, cannot go on with other settings, naming each. Learning rate and length
     may change as long as that still changes something; another device, precision or version is said."""
     said = {"learning_rate", "matrix_learning_rate", "total_steps", "data", "device", "hardware", "dtype", "threads"}
-    said |= {"torch_version", "wikigpt_version", "wikigpt_commit"}
+    said |= {"backend", "torch_version", "wikigpt_version", "wikigpt_commit"}
     unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
     unsaid |= {"init_source", "tokens_per_parameter"}
     unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
-    later = ("tokenizer_hash", "hardware", "wikigpt_commit")  # recorded by now, not from the beginning
+    later = ("tokenizer_hash", "hardware", "wikigpt_commit", "backend")  # recorded by now, not from the beginning
     known = replace(old, **{name: getattr(old, name) or getattr(new, name) for name in later})
     changed = differences(known, new)
     if blocking := [change for change in changed if change.split(":")[0] not in said | unsaid]:

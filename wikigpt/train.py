@@ -7,8 +7,9 @@ import math
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ from loguru import logger
 from torch import Tensor
 
 from wikigpt import tokenizer as tokenizers
+from wikigpt.backend import as_written, use_backend
 from wikigpt.checkpoint import go_on_from, load_checkpoint, newest_checkpoint, save_checkpoint
 from wikigpt.config import RunConfig, write_text
 from wikigpt.data.article import prompt
@@ -27,9 +29,9 @@ from wikigpt.data.shards import Data, DataFolder
 from wikigpt.errors import RunError
 from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
 from wikigpt.generate import Sampling, generate_text
-from wikigpt.hardware import Machine, synchronize, used_memory
+from wikigpt.hardware import Machine, arriving, used_memory
 from wikigpt.metrics import LiveView, MetricsLog, plot_loss, read_metrics
-from wikigpt.optim import make_optimizer, set_rates, stable_steps, training_step
+from wikigpt.optim import BatchTooLarge, make_optimizer, set_rates, stable_steps, training_step
 from wikigpt.plan import flops_per_token
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel
@@ -38,21 +40,20 @@ from wikigpt.transformer import GPTModel
 def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: dict[str, Tensor] | None = None) -> bool:
     """Trains a run from its newest checkpoint to its end; from `weights` (from random ones where None) where it has no
     checkpoint. Returns False where it was asked to stop (Ctrl-C, SIGTERM) and saved before the end."""
-    training = config.training
     torch.manual_seed(config.seed)
     model = GPTModel(config.model)
     if weights is not None:
         model.load_state_dict(weights)
-    elif training.zero_init:
+    elif config.training.zero_init:
         model.initialise(zero_projections=True)
-    model.to(machine.device)
-    optimizer = make_optimizer(model, training, machine.dtype)
+    use_backend(model.to(machine.device), machine)
+    optimizer = make_optimizer(model, config.training, machine.dtype)
     scaler = torch.amp.GradScaler(machine.device, enabled=machine.dtype == "float16")
     first = step = 0
     if checkpoint := newest_checkpoint(run):
         first = step = load_checkpoint(checkpoint, model, optimizer, scaler, machine.device)
         go_on_from(run, config, checkpoint)
-    batches = TrainingBatches(data, config.model.context_length, training.windows_per_step, config.seed)
+    batches = TrainingBatches(data, config.model.context_length, config.training.windows_per_step, config.seed)
     report = Report(config, data, run, machine, step)
 
     with report.view, signals() as asked:
@@ -64,6 +65,7 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
             if moved and (step & (step - 1) == 0 or last):
                 report.sample(model, step)
             if step > first and (save_due(step, config) or saving or stopping):
+                report.wait()
                 save_checkpoint(run, config, step, model, optimizer, scaler, validation_loss)
                 asked.to_save = asked.to_save and not saving
             if last or stopping:
@@ -72,17 +74,14 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
             start = time.perf_counter()
             batch = batches[step]
             data_seconds = time.perf_counter() - start
-            learning_rate = set_rates(optimizer, step, config.total_steps, training)
-            loss, grad_norm = training_step(model, optimizer, scaler, batch, training, machine)
-            synchronize(machine.device)
-            # A step with a broken gradient is passed over by a scaler, where there is one.
-            if not math.isfinite(loss) or not (math.isfinite(grad_norm) or scaler.is_enabled()):
-                raise RunError(f"The loss is {loss} and its gradient {grad_norm} at step {step + 1}.", DIVERGED)
+            learning_rate = set_rates(optimizer, step, config.total_steps, config.training)
+            try:
+                figures = training_step(model, optimizer, scaler, batch, config.training, machine)
+            except BatchTooLarge as error:
+                config = in_smaller_parts(config, run, error)
+                continue
             step += 1
-            seconds = time.perf_counter() - start
-            report.step(
-                step, seconds, loss=loss, learning_rate=learning_rate, grad_norm=grad_norm, data_seconds=data_seconds
-            )
+            report.step(step, start, figures, learning_rate=learning_rate, data_seconds=data_seconds)
 
     return report.finish(model, step)
 
@@ -91,6 +90,20 @@ def save_due(step: int, config: RunConfig) -> bool:
     """Whether a checkpoint is written after so many steps. (Of a wsd run also the last before the learning rate falls.)"""
     regular = step % config.save_every == 0 or (config.keep_every is not None and step % config.keep_every == 0)
     return regular or step in (config.total_steps, stable_steps(config.total_steps, config.training))
+
+
+def in_smaller_parts(config: RunConfig, run: Path, error: BatchTooLarge) -> RunConfig:
+    """The same steps with half as much in memory, from now on. Raises the error where a part is a single window already, or
+    an odd number of them."""
+    training = config.training
+    if training.batch_size % 2:
+        raise error
+    batch_size, accumulation = training.batch_size // 2, training.gradient_accumulation_steps * 2
+    logger.warning(f"out of memory: from here on batch_size {batch_size} x {accumulation} accumulated, the same steps")
+    parts = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
+    config = replace(config, training=parts)
+    config.save(run / "run.json")
+    return config
 
 
 DIVERGED = "Start over with a lower --learning_rate (or --matrix_learning_rate), or --dtype float32, and --fresh."
@@ -109,24 +122,49 @@ class Report:
         self.log.write("start", step=step)
         _cut_samples(run / "samples.md", step)
         self.view = LiveView(config.total_steps, step)
-        self.first, self.began = step, 0.0  # began: when the first step did, by the clock
+        self.first, self.began, self.ended = (
+            step,
+            0.0,
+            0.0,
+        )  # when the first step began and the last one ended, by the clock
+        self.under_way: list[tuple[int, float, Callable[[], list[float]], dict[str, float]]] = []
         before = [row["seconds"] for row in read_metrics(run, "train") if row["step"] <= step]
         self.seconds = before[-1] if before else 0.0
         self.flops = flops_per_token(config.model)
 
-    def step(self, step: int, seconds: float, **figures: float) -> None:
+    def step(self, step: int, start: float, figures: Tensor, **known: float) -> None:
+        """Takes note of a step that was begun at `start` (by time.perf_counter) and may still be under way on a card: its
+        row is written when the next one is on its way too, so that the card never waits for this program."""
+        self.under_way.append((step, start, arriving(figures), known))
+        if len(self.under_way) > (self.machine.device == "cuda"):
+            self._write_row(*self.under_way.pop(0))
+
+    def wait(self) -> None:
+        """Writes the rows that are still to come. Raises RunError where a loss or gradient is no number."""
+        while self.under_way:
+            self._write_row(*self.under_way.pop(0))
+
+    def _write_row(self, step: int, start: float, read: Callable[[], list[float]], known: dict[str, float]) -> None:
         """Writes and shows a training row: what the loop measured, and what follows from it. What is no number (the
         gradient of a step that a scaler passed over) becomes null."""
+        loss, grad_norm = read()
+        # A step with a broken gradient is passed over by a scaler, where there is one.
+        if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.machine.dtype == "float16"):
+            raise RunError(f"The loss is {loss} and its gradient {grad_norm} at step {step}.", DIVERGED)
+        begun, self.ended = max(start, self.ended), time.perf_counter()
+        seconds = self.ended - begun
         self.seconds += seconds
         if step == self.first + 1:
-            self.began = time.perf_counter() - seconds
+            self.began = begun
         tokens = self.config.tokens_per_step
         row = {
             "step": step,
             "tokens": step * tokens,
             "flops": step * tokens * self.flops,
             "seconds": self.seconds,
-            **{name: value if math.isfinite(value) else None for name, value in figures.items()},
+            "loss": loss,
+            "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
+            **known,
             "tokens_per_second": tokens / seconds,
             "mfu": tokens * self.flops / seconds / self.machine.peak_flops,
             "memory": used_memory(self.machine.device),
@@ -136,6 +174,7 @@ class Report:
 
     def validate(self, model: GPTModel, step: int) -> float:
         """Writes and shows a validation row, and returns its loss."""
+        self.wait()
         score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, self.config.eval_tokens)
         if not math.isfinite(score.nats):
             raise RunError(f"The validation loss is {score.loss} at step {step}.", DIVERGED)
@@ -147,8 +186,9 @@ class Report:
 
     def sample(self, model: GPTModel, step: int) -> None:
         """Appends an article for each of the five titles to samples.md."""
+        self.wait()
         model.eval()
-        with open(self.run / "samples.md", "a", encoding="utf-8") as file:
+        with as_written(self.machine), open(self.run / "samples.md", "a", encoding="utf-8") as file:
             file.write(f"\n## Step {step:,}\n")
             for title in self.titles:
                 text = "".join(generate_text(model, self.tokenizer, prompt(title), SAMPLING))
@@ -157,6 +197,7 @@ class Report:
 
     def finish(self, model: GPTModel, step: int) -> bool:
         """Draws the plot; at the end also scores the whole validation split. Returns whether this was the end."""
+        self.wait()
         if finished := step == self.config.total_steps:
             score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine)
             bigram = bigram_score(self.data, "validation", self.token_bytes)

@@ -76,43 +76,93 @@ class KVCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
-PLAIN_UP_TO = (
-    512  # positions; so far PyTorch's fused kernel for CPUs takes two to three times as long (benchmarks/attention.py)
-)
+class Plain:
+    """What is no matrix product, in plain PyTorch. Whoever has the same faster gives it to `GPTModel.use` (wikigpt.kernels
+    has it in C, for CPUs)."""
+
+    PLAIN_UP_TO = 512  # positions; so far PyTorch's fused kernel for CPUs takes two to three times as long
+
+    @staticmethod
+    def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+    @staticmethod
+    def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Brings each vector to length sqrt(its size), times a learned weight: LayerNorm without mean and bias."""
+        return F.rms_norm(x.float(), weight.shape, weight, eps)  # under autocast heads come in 16 bits
+
+    @staticmethod
+    def turn(x_BTHK: Tensor, weight_K: Tensor, rotation: Tensor, eps: float) -> Tensor:
+        """Heads brought to one length and turned by their position: (B, H, T, K)."""
+        return rotate(Plain.rms_norm(x_BTHK, weight_K, eps).transpose(1, 2), rotation).to(x_BTHK.dtype)
+
+    @staticmethod
+    def gelu(x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    @staticmethod
+    def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+        return F.silu(gate) * up
+
+    @staticmethod
+    def attention(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, dropout: float = 0.0) -> Tensor:
+        """softmax(q kT / sqrt(K)) v, each position seeing itself and all before. Fewer heads of keys and values than of
+        queries are shared by neighbours."""
+        k_BHTK, v_BHTK = shared(k_BGTK, q_BHTK.shape[1]), shared(v_BGTK, q_BHTK.shape[1])
+        if q_BHTK.device.type == "cpu" and q_BHTK.shape[2] <= Plain.PLAIN_UP_TO:
+            return plain_attention(q_BHTK, k_BHTK, v_BHTK, dropout)
+        return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, dropout_p=dropout, is_causal=True)
+
+    @staticmethod
+    def cross_entropy(logits_NV: Tensor, targets_N: Tensor, vocab_size: int, need_gradient: bool) -> Tensor:
+        """Sum of the cross-entropy of logits, of which the first `vocab_size` count. Leaves its gradient, softmax minus
+        one-hot, in their place."""
+        logits_NV[:, vocab_size:] = float("-inf")  # what only pads
+        log_probs = torch.log_softmax(logits_NV, dim=1, dtype=torch.float32)
+        targets = targets_N[:, None]
+        loss = -log_probs.gather(1, targets).sum()
+        if need_gradient:
+            logits_NV.copy_(log_probs.exp_().scatter_add_(1, targets, log_probs.new_full(targets.shape, -1.0)))
+        return loss
 
 
 def plain_attention(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, dropout: float) -> Tensor:
-    """softmax(q kT / sqrt(K)) v, each position seeing itself and all before: attention as its paper writes it (Vaswani
-    et al. 2017, equation 1). Equal to `F.scaled_dot_product_attention(..., is_causal=True)`."""
+    """Attention as its paper writes it (Vaswani et al. 2017, equation 1). Equal to
+    `F.scaled_dot_product_attention(..., is_causal=True)`."""
     T, K = q_BHTK.shape[-2:]
     later_TT = torch.full((T, T), float("-inf"), device=q_BHTK.device, dtype=q_BHTK.dtype).triu(1)
     weights_BHTT = torch.softmax((q_BHTK / math.sqrt(K)) @ k_BHTK.transpose(-1, -2) + later_TT, dim=-1)
     return F.dropout(weights_BHTT, dropout) @ v_BHTK
 
 
+def shared(x_BGTK: Tensor, heads: int) -> Tensor:
+    """Heads of keys or values, each repeated for the heads of queries that share it."""
+    times = heads // x_BGTK.shape[1]
+    return x_BGTK.repeat_interleave(times, 1) if times > 1 else x_BGTK
+
+
 def attend(
-    q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, cache: KVCache | None, layer: int, dropout: float = 0.0
+    ops: Any, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, cache: KVCache | None, layer: int, dropout: float = 0.0
 ) -> Tensor:
-    """What each position finds in itself and all before it, also in those that a cache holds: (B, T, H * K). Fewer heads of
-    keys and values than of queries are shared by neighbours."""
-    T, past = q_BHTK.shape[2], cache.length if cache is not None else 0
+    """What each position finds in itself and all before it, also in those that a cache holds: (B, T, H * K)."""
+    H, T = q_BHTK.shape[1:3]
+    past = cache.length if cache is not None else 0
     if cache is not None:
-        k_BHTK, v_BHTK = cache.extend(layer, k_BHTK, v_BHTK)
-    if (shared := q_BHTK.shape[1] // k_BHTK.shape[1]) > 1:
-        k_BHTK, v_BHTK = k_BHTK.repeat_interleave(shared, 1), v_BHTK.repeat_interleave(shared, 1)
-    mask = None
-    if past > 0 and T > 1:  # several new tokens after old ones: each sees the old ones and its past
-        mask = torch.ones(T, past + T, dtype=torch.bool, device=q_BHTK.device).tril(past)
-    causal = T > 1 and mask is None  # a single new token may see everything
-    if causal and q_BHTK.device.type == "cpu" and T <= PLAIN_UP_TO:
-        y_BHTK = plain_attention(q_BHTK, k_BHTK, v_BHTK, dropout)
+        k_BGTK, v_BGTK = cache.extend(layer, k_BGTK, v_BGTK)
+    if past == 0 and T > 1:
+        y_BHTK = Plain.attention(q_BHTK, k_BGTK, v_BGTK, dropout) if dropout else ops.attention(q_BHTK, k_BGTK, v_BGTK)
     else:
-        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, mask, dropout, is_causal=causal)
+        mask = None  # a single new token may see everything
+        if T > 1:  # several new tokens after old ones: each sees the old ones and its past
+            mask = torch.ones(T, past + T, dtype=torch.bool, device=q_BHTK.device).tril(past)
+        y_BHTK = F.scaled_dot_product_attention(q_BHTK, shared(k_BGTK, H), shared(v_BGTK, H), mask, dropout)
     return y_BHTK.transpose(1, 2).flatten(2)
 
 
 class MultiHeadAttention(nn.Module):
     """Every position looks back at itself and all earlier ones, in several heads at once."""
+
+    ops: Any = Plain
 
     def __init__(self, config: Config, layer: int) -> None:
         super().__init__()
@@ -125,13 +175,16 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
         q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        y_BTD = attend(q_BHTK, k_BHTK, v_BHTK, cache, self.layer, self.drop_rate if self.training else 0.0)
+        dropout = self.drop_rate if self.training else 0.0
+        y_BTD = attend(self.ops, q_BHTK, k_BHTK, v_BHTK, cache, self.layer, dropout)
         return self.dropout(self.out_proj(y_BTD))
 
 
 class GroupedQueryAttention(nn.Module):
     """The same with fewer heads of keys and values. Queries and keys are brought to one length, so that no score can grow
     without bound, and then turned by their position."""
+
+    ops: Any = Plain
 
     def __init__(self, config: Config, layer: int) -> None:
         super().__init__()
@@ -146,13 +199,13 @@ class GroupedQueryAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
         assert rotation is not None
-        q_BTHK, k_BTHK, v_BTHK = (
+        q_BTHK, k_BTGK, v_BTGK = (
             projection(x_BTD).unflatten(-1, (-1, self.head_dim))
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q_BHTK = rotate(self.q_norm(q_BTHK).transpose(1, 2), rotation).to(v_BTHK.dtype)
-        k_BHTK = rotate(self.k_norm(k_BTHK).transpose(1, 2), rotation).to(v_BTHK.dtype)
-        return self.out_proj(attend(q_BHTK, k_BHTK, v_BTHK.transpose(1, 2), cache, self.layer))
+        q_BHTK = self.ops.turn(q_BTHK, self.q_norm.weight, rotation, self.q_norm.eps)
+        k_BGTK = self.ops.turn(k_BTGK, self.k_norm.weight, rotation, self.k_norm.eps)
+        return self.out_proj(attend(self.ops, q_BHTK, k_BGTK, v_BTGK.transpose(1, 2), cache, self.layer))
 
 
 def rotations(positions_T: Tensor, config: Config) -> Tensor:
@@ -173,6 +226,8 @@ def rotate(x_BHTK: Tensor, rotation: Tensor) -> Tensor:
 class FeedForward(nn.Module):
     """Each position thinks for itself: four times wider, a bend, and back."""
 
+    ops: Any = Plain
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.up = nn.Linear(config.emb_dim, 4 * config.emb_dim)
@@ -180,11 +235,13 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.drop_rate)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.dropout(self.down(F.gelu(self.up(x_BTD), approximate="tanh")))
+        return self.dropout(self.down(self.ops.gelu(self.up(x_BTD))))
 
 
 class SwiGLU(nn.Module):
     """The same with a gate: one half says what, the other how much of it."""
+
+    ops: Any = Plain
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -193,21 +250,32 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(config.ffn_dim, config.emb_dim, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
+        return self.down(self.ops.swiglu(self.gate(x_BTD), self.up(x_BTD)))
+
+
+class LayerNorm(nn.LayerNorm):
+    """Brings each vector to mean 0 and deviation 1, times a learned weight, plus a learned bias."""
+
+    ops: Any = Plain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ops.layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class RMSNorm(nn.RMSNorm):
-    """Brings each vector to length sqrt(its size), times a learned weight: LayerNorm without mean and bias."""
+    """The same without mean and bias."""
+
+    ops: Any = Plain
 
     def __init__(self, size: int) -> None:
         super().__init__(size, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float())  # under autocast heads come in 16 bits
+        return self.ops.rms_norm(x, self.weight, self.eps)
 
 
 PARTS: dict[str, tuple[Any, Any, Any]] = {
-    "gpt2": (nn.LayerNorm, MultiHeadAttention, FeedForward),
+    "gpt2": (LayerNorm, MultiHeadAttention, FeedForward),
     "qwen3": (RMSNorm, GroupedQueryAttention, SwiGLU),
 }
 
@@ -230,6 +298,8 @@ class TransformerBlock(nn.Module):
 
 class GPTModel(nn.Module):
     """A GPT of any size. Raises ValueError where the configuration or the input cannot be."""
+
+    ops: Any = Plain
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -258,6 +328,12 @@ class GPTModel(nn.Module):
             else:
                 residual = name.endswith(("attn.out_proj.weight", "ff.down.weight"))
                 nn.init.normal_(parameter, std=small if residual else 0.02)
+
+    def use(self, ops: Any) -> None:
+        """Lets every part calculate with `ops`, which has the functions of `Plain`."""
+        for module in self.modules():
+            if hasattr(module, "ops"):
+                module.ops = ops
 
     def hidden(self, inputs_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Token ids (B, T) to final hidden states (B, T, D). A cache holds what came before and is extended."""
@@ -295,8 +371,8 @@ class GPTModel(nn.Module):
         """Cross-entropy in nats against the next tokens (B, T); `sum` adds up over all of them, `mean` divides by
         their number. Equal to `F.cross_entropy` on the logits, without ever holding all of them in memory."""
         rows_ND, targets_N = self.hidden(inputs_BT).flatten(0, 1), targets_BT.flatten()
-        V = self.config.vocab_size
-        total = ChunkedCrossEntropy.apply(rows_ND, self.head_weight, targets_N, V, torch.is_grad_enabled())
+        given = (targets_N, self.config.vocab_size, torch.is_grad_enabled(), self.ops)
+        total = ChunkedCrossEntropy.apply(rows_ND, self.head_weight, *given)
         return total / targets_BT.numel() if reduction == "mean" else total
 
 
@@ -327,43 +403,43 @@ def pad_rows(model: "GPTModel", weights: dict[str, Tensor], *_: Any) -> None:
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Sum of the cross-entropy of `(rows_ND @ weight_VD.T)[:, :vocab_size]` against targets_N, 256 rows at a time.
+    """Sum of the cross-entropy of `(rows_ND @ weight_VD.T)[:, :vocab_size]` against targets_N, some rows at a time.
 
     The logits of a batch are its largest tensor by far (2,048 rows x 50,257 tokens x 4 bytes = 412 MB). The gradient of
     a row needs only that row's softmax, so it is taken while the chunk is at hand, and only sums are kept.
     """
 
-    CHUNK = 256
+    CHUNK = 2**26  # logits at once: 128 MB in 16 bits
 
     @staticmethod
     def forward(
-        ctx: Any, rows_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, vocab_size: int, need_gradient: bool
+        ctx: Any, rows_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, vocab_size: int, need_gradient: bool, ops: Any
     ) -> Tensor:
-        device = rows_ND.device.type
+        device, V = rows_ND.device.type, len(weight_VD)
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows_ND.dtype
-        weight = weight_VD.to(dtype)
-        total = torch.zeros((), device=rows_ND.device)
+        # Rows of zeros more, where V is no multiple of 64: a product with an odd number of columns takes half as long again.
+        weight = torch.zeros(-(-V // 64) * 64, weight_VD.shape[1], dtype=dtype, device=device)
+        weight[:V] = weight_VD
+        total = torch.zeros((), device=device)
         rows_grad = torch.empty_like(rows_ND) if need_gradient else None
-        weight_grad = torch.zeros_like(weight_VD) if need_gradient else None
+        weight_grad = None
+        chunks = -(-len(rows_ND) * V // ChunkedCrossEntropy.CHUNK)
+        size = -(-len(rows_ND) // chunks)
         with torch.autocast(device, enabled=False):
-            for start in range(0, len(rows_ND), ChunkedCrossEntropy.CHUNK):
-                part = slice(start, start + ChunkedCrossEntropy.CHUNK)
-                rows, targets = rows_ND[part].to(dtype), targets_N[part, None]
+            for start in range(0, len(rows_ND), size):
+                here = slice(start, start + size)
+                rows = rows_ND[here].to(dtype)
                 logits = rows @ weight.T
-                logits[:, vocab_size:] = float("-inf")  # what only pads
-                log_probs = torch.log_softmax(logits, dim=1, dtype=torch.float32)
-                total -= log_probs.gather(1, targets).sum()
-                if rows_grad is not None and weight_grad is not None:
-                    slope = log_probs.exp_()  # softmax minus one-hot is the gradient of the logits
-                    slope.scatter_add_(1, targets, slope.new_full(targets.shape, -1.0))
-                    slope = slope.to(dtype)
-                    rows_grad[part] = slope @ weight
-                    weight_grad += slope.T @ rows
+                total += ops.cross_entropy(logits, targets_N[here], vocab_size, need_gradient)
+                if rows_grad is not None:
+                    rows_grad[here] = logits @ weight
+                    grad = (logits.T @ rows)[:V].to(weight_VD.dtype)
+                    weight_grad = grad if weight_grad is None else weight_grad.add_(grad)
         ctx.save_for_backward(rows_grad, weight_grad)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        rows_grad, weight_grad = ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = grad_outputs
-        return rows_grad * scale, weight_grad * scale, None, None, None
+        rows_grad, weight_grad = (kept.mul_(scale) for kept in ctx.saved_tensors)  # they are of no use after that
+        return rows_grad, weight_grad, None, None, None, None

@@ -27,7 +27,13 @@ class Batch:
     targets_BT: Tensor
 
     def to(self, device: str) -> "Batch":
-        return Batch(self.inputs_BT.to(device), self.targets_BT.to(device))
+        """On a device. To an NVIDIA card it travels while the card and this program go on."""
+        if device != "cuda":
+            return Batch(self.inputs_BT.to(device), self.targets_BT.to(device))
+        inputs_BT, targets_BT = (
+            t.pin_memory().to(device, non_blocking=True) for t in (self.inputs_BT, self.targets_BT)
+        )
+        return Batch(inputs_BT, targets_BT)
 
     def split(self, parts: int) -> list["Batch"]:
         """Equal parts, for gradient accumulation."""

@@ -304,7 +304,7 @@ def _settings(trained: Trained) -> str:
         ("first weights", "blocks that do nothing" if training.zero_init and not run.init_name else ""),
         ("batch", f"{training.batch_size} x {training.gradient_accumulation_steps} windows"),
         ("weight decay, dropout", f"{training.weight_decay:g}, {trained.config.drop_rate:g}"),
-        ("precision", f"matrix products in {run.dtype}, weights in float32"),
+        ("precision", f"matrix products in {run.dtype}, weights in float32, {run.backend or 'plain'}"),
         ("seed", f"{run.seed}"),
         ("weights to begin with", f"{run.init_name}, SHA-256 `{run.init_hash}`" if run.init_name else ""),
         ("hardware", ", ".join(word for word in machine if word)),

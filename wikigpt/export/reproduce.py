@@ -83,6 +83,7 @@ def train_command(config: RunConfig, run: str, steps: int) -> str:
         words += [f"--{name}", str(value)]
     words += ["--device", config.device, "--dtype", config.dtype]
     words += ["--threads", str(config.threads)] if config.device == "cpu" else []
+    words += ["--backend", config.backend] if config.backend else []
     words += ["--keep_every", str(steps)] if steps < config.total_steps else []
     return shlex.join(words)
 

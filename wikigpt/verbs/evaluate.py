@@ -1,6 +1,6 @@
 """`wikigpt evaluate`"""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import tyro
@@ -28,6 +28,7 @@ class Evaluate:
 
     def __call__(self, settings: Settings) -> Outcome:
         from wikigpt import hardware
+        from wikigpt.backend import choose_backend, use_backend
         from wikigpt.data.shards import find_data
         from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
         from wikigpt.generate import load_model
@@ -43,6 +44,9 @@ class Evaluate:
             raise RunError(problem, "Prepare that data again, or train on this.")
         model, tokenizer = load_model(run, device, self.checkpoint)
         machine = hardware.detect(device, run.config.dtype if device == run.config.device else None)
+        if device == "cpu" and run.config.backend == "kernels":  # the same sums as when it was trained
+            machine = replace(machine, backend=choose_backend(device)[0])
+        use_backend(model, machine)
         record: dict[str, Any] = {"run": run.name, "checkpoint": self.checkpoint, "split": self.split}
         total, rows = Score(0.0, 0, 0), {}
         for folder, _ in data.parts:

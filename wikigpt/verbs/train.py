@@ -79,6 +79,8 @@ class Train:
     """float32, bfloat16 or float16 for matrix products; what is fast here unless given"""
     threads: int | None = None
     """of the CPU; one per physical core unless given"""
+    backend: str | None = None
+    """plain PyTorch, kernels (in C, on a CPU) or compiled (on an NVIDIA card); the fastest here unless given"""
     profile: bool = False
     """first write a torch trace of a few steps: models/<run>/trace.json"""
     fresh: bool = False
@@ -157,11 +159,17 @@ class Train:
         return RunConfig.load(path) if path.exists() and not self.fresh else None
 
     def _machine(self, device: str, like: RunConfig | None) -> "Machine":
-        """Precision and threads change the sums: a run that goes on, or is like another, has the same."""
+        """Precision, threads and backend change the sums: a run that goes on, or is like another, has the same."""
         from wikigpt import hardware
+        from wikigpt.backend import choose_backend
 
-        dtype, threads = (like.dtype, like.threads) if like and like.device == device else (None, None)
-        return hardware.detect(device, self.dtype or dtype, self.threads or threads)
+        usual = like if like is not None and like.device == device else None
+        dtype, threads = (usual.dtype, usual.threads) if usual else (None, None)
+        machine = hardware.detect(device, self.dtype or dtype, self.threads or threads)
+        backend, problem = choose_backend(device, self.backend, (usual.backend or "plain") if usual else None)
+        if problem:
+            logger.warning(problem)
+        return dataclasses.replace(machine, backend=backend)
 
     def _presets(self, device: str, data: "Data", settings: Settings, like: RunConfig | None) -> "Presets":
         """The presets asked for; those of the run that this one is like, or what suits the machine and the data where none

@@ -1,0 +1,82 @@
+"""How the parts of a step that are no matrix products are calculated: as they are written, or faster.
+
+plain      PyTorch, one operation after the other: what the others must equal
+kernels    in C, on a CPU (wikigpt.kernels)
+compiled   fused by torch.compile, block by block, on an NVIDIA card
+"""
+
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wikigpt.config import BACKENDS
+from wikigpt.errors import ConfigError
+from wikigpt.hardware import Machine
+from wikigpt.kernels import Kernels
+from wikigpt.transformer import GPTModel, Plain
+
+
+def choose_backend(device: str, asked: str | None = None, usual: str | None = None) -> tuple[str, str]:
+    """The backend asked for, the usual one or the fastest, if it works on a device; else plain and why. Raises ConfigError
+    where the one asked for does not work. (Builds the kernels where they have not been built yet.)"""
+    if asked is not None and asked not in BACKENDS:
+        raise ConfigError(f"There is no backend {asked!r}.", f"Take one of {', '.join(BACKENDS)}.")
+    best = asked or usual or {"cpu": "kernels", "cuda": "compiled"}.get(device, "plain")
+    problem = {"plain": lambda _: "", "kernels": _no_kernels, "compiled": _no_compiler}[best](device)
+    if problem and asked:
+        raise ConfigError(f"The backend {asked} does not work here: {problem}.", "Take --backend plain.")
+    return ("plain", f"{best} do not work here: {problem}") if problem else (best, "")
+
+
+def _no_kernels(device: str) -> str:
+    """Why there can be no kernels."""
+    if device != "cpu":
+        return "they are for CPUs"
+    try:
+        Kernels(1)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def _no_compiler(device: str) -> str:
+    """Why torch.compile cannot work. (On an NVIDIA card it writes Triton, which PyTorch carries on Linux.)"""
+    if device == "cuda" and find_spec("triton") is None:
+        return "Triton is not installed"
+    if device == "cuda" and torch.cuda.get_device_capability() < (7, 0):
+        return "Triton needs a newer card"
+    if shutil.which("cc") is None and shutil.which("gcc") is None and shutil.which("clang") is None:
+        return "there is no C compiler"
+    return ""
+
+
+def use_backend(model: GPTModel, machine: Machine) -> None:
+    """Lets a model calculate in the machine's way. Parameters, their names and what they mean stay the same."""
+    if machine.backend == "kernels":
+        model.use(Kernels(machine.threads))
+    elif machine.backend == "compiled":
+        for block in model.blocks:  # one graph for all of them: starts far sooner than the whole model as one
+            block.compile()
+        model.use(_Compiled)
+
+
+class _Compiled(Plain):
+    @staticmethod
+    def cross_entropy(logits_NV: Tensor, targets_N: Tensor, vocab_size: int, need_gradient: bool) -> Tensor:
+        return _fused_cross_entropy()(logits_NV, targets_N, vocab_size, need_gradient)
+
+
+@cache
+def _fused_cross_entropy() -> Any:
+    return torch.compile(Plain.cross_entropy)
+
+
+def as_written(machine: Machine) -> AbstractContextManager[None]:
+    """While it lasts nothing is compiled: evaluation and generation come in other shapes than training, and each shape would
+    cost a compilation."""
+    return torch.compiler.set_stance("force_eager") if machine.backend == "compiled" else nullcontext()
