@@ -8,13 +8,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import state, wikigpt
+from safetensors.torch import load_file
 
 from wikigpt import config as defaults
-from wikigpt import hardware
+from wikigpt import hardware, plan
+from wikigpt import train as training
 from wikigpt.config import RunConfig
+from wikigpt.errors import ConfigError
 from wikigpt.hardware import detect
 from wikigpt.metrics import MetricsLog, read_metrics
 from wikigpt.plan import choose_model, choose_training, fitting_batch, flops_per_token, training_memory
+from wikigpt.transformer import GPTModel
 
 
 def test_the_rows_are_the_contract(train, tmp_path):
@@ -158,7 +162,7 @@ def test_the_machine_is_asked_what_it_can():
     assert detect("cpu", "float32").dtype == "float32"
 
 
-def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch():
+def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch(data, machine):
     gpt2 = defaults.ModelConfig(**defaults.MODEL_CONFIGS["gpt2_original"])
     settings = defaults.TrainingSettings(**defaults.TRAINING_SETTINGS["large_models"])
     assert choose_model("cuda", 80 * 2**30, 10**9)[0] == "modern_124m"
@@ -174,10 +178,76 @@ def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch():
     assert choose_training("modern_124m", gpt2, "cuda", 10**9)[0] == "modern_124m"
     assert choose_training("modern_small", gpt2, "cuda", 10**9)[0] == "large_models"  # large by its vocabulary alone
     assert choose_training("g", gpt2, "cpu", 10**9)[0] == choose_training("g", gpt2, "cuda", 10**6)[0] == "fast"
-    assert fitting_batch(gpt2, settings, 80 * 2**30) == settings
-    fitted = fitting_batch(gpt2, settings, 8 * 2**30)
+    assert fitting_batch(gpt2, settings, data, replace(machine, memory=80 * 2**30), 0) == settings
+    fitted = fitting_batch(gpt2, settings, data, replace(machine, memory=8 * 2**30), 0)
     assert fitted.batch_size < 16 and fitted.batch_size * fitted.gradient_accumulation_steps == 16 * 32
     assert training_memory(gpt2, fitted.batch_size) < 8 * 2**30
+
+
+def test_rows_that_come_a_step_late_are_the_same_and_so_is_the_end(train, tmp_path, monkeypatch, capsys):
+    assert train("--run a") == 0
+
+    class Late(training.Report):  # as on an NVIDIA card
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.behind = 1
+
+    monkeypatch.setattr(training, "Report", Late)
+    assert train("--run b") == 0
+    assert state(tmp_path / "models/a") == state(tmp_path / "models/b")
+    ours, late = (read_metrics(tmp_path / "models" / run, "train") for run in "ab")
+    assert [(row["step"], row["loss"]) for row in late] == [(row["step"], row["loss"]) for row in ours]
+    assert all(row["seconds"] > 0 and row["tokens_per_second"] > 0 for row in late)
+    assert train("--run c --learning_rate 1e30 --max_grad_norm 0 --warmup_steps 0 --eval_every 99") == 2
+    assert "--fresh" in capsys.readouterr().err.splitlines()[-1]
+    for checkpoint in (tmp_path / "models/c/checkpoints").glob("step_*/model.safetensors"):
+        assert all(w.isfinite().all() for w in load_file(checkpoint).values())
+
+
+class Small(GPTModel):
+    """A model on a card that holds two windows at once."""
+
+    def loss(self, inputs_BT, targets_BT, reduction="mean"):
+        if len(inputs_BT) > 2 and self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return super().loss(inputs_BT, targets_BT, reduction)
+
+
+def test_on_a_card_the_largest_part_is_found_by_trying(data, machine, nano, monkeypatch):
+    monkeypatch.setattr(plan, "GPTModel", Small)
+    model = replace(nano, vocab_size=data.vocab_size)
+    settings = defaults.TrainingSettings(**defaults.TRAINING_SETTINGS["fast"])
+    assert plan._fits(model, settings, 2, data, machine, 0) and not plan._fits(model, settings, 4, data, machine, 0)
+    assert not plan._fits(model, settings, 2, data, replace(machine, memory=2**20), 0)
+    tried = []
+
+    def fits(config, settings, batch_size, *_):
+        tried.append(batch_size)
+        return batch_size <= 5
+
+    monkeypatch.setattr(plan, "_fits", fits)
+    on_card = replace(machine, device="cuda")
+    fitted = fitting_batch(model, replace(settings, batch_size=6, gradient_accumulation_steps=3), data, on_card, 0)
+    assert (fitted.batch_size, fitted.gradient_accumulation_steps) == (3, 6) and tried == [18, 9, 6, 3]
+    monkeypatch.setattr(plan, "_fits", lambda *_: False)
+    with pytest.raises(ConfigError, match="Not even one window"):
+        fitting_batch(model, settings, data, on_card, 0)
+
+
+def test_out_of_memory_halves_what_is_in_it_and_the_steps_stay_the_same(train, tmp_path, monkeypatch, capsys):
+    length = "--max_steps 6 --warmup_steps 2 --eval_every 3 --eval_tokens 500"
+    assert train("--run a --batch_size 2 --gradient_accumulation_steps 4", length) == 0
+    monkeypatch.setattr(training, "GPTModel", Small)
+    assert train("--run b --batch_size 8", length) == 0
+    assert "out of memory: from here on batch_size 2 x 4 accumulated" in capsys.readouterr().err
+    assert state(tmp_path / "models/a") == state(tmp_path / "models/b")
+    after = RunConfig.load(tmp_path / "models/b/run.json").training
+    assert (after.batch_size, after.gradient_accumulation_steps) == (2, 4)
+    longer = length.replace("--max_steps 6", "--max_steps 7")
+    assert train("--run b --batch_size 8", longer) == 0  # the same command is no other run
+    assert "continuing with another batch_size: 2 -> 8" in capsys.readouterr().err
+    assert train("--run c --batch_size 3", length) == 2
+    assert "needs more memory than there is" in capsys.readouterr().err.splitlines()[-1]
 
 
 QUICK = "--max_steps 2 --batch_size 2 --eval_tokens 100 --dtype float32 --threads 2"

@@ -106,7 +106,9 @@ def explain(error: Exception) -> tuple[str, str]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
+    return type(error).__name__ == "OutOfMemoryError" or any(
+        said in str(error) for said in ("not enough memory", "out of memory")
+    )
 
 
 def _verb_first(arguments: list[str]) -> list[str]:

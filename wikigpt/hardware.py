@@ -1,6 +1,7 @@
 """What this machine is and how to use it: device, precision, threads, memory, and the speed that MFU is measured by."""
 
 import ctypes
+import gc
 import os
 import platform
 import re
@@ -184,6 +185,21 @@ def used_memory(device: str) -> int:
     if device == "mps":
         return torch.mps.driver_allocated_memory()
     return psutil.Process().memory_info().rss
+
+
+def forget_used_memory(device: str) -> None:
+    """Gives back what is not in use any more, and counts the most in use from now on."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    elif device == "mps":
+        torch.mps.empty_cache()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """An NVIDIA card says so with a kind of its own; "MPS backend out of memory", and on a CPU "not enough memory"."""
+    return isinstance(error, torch.OutOfMemoryError) or re.search("(out of|not enough) memory", str(error)) is not None
 
 
 def keep_freed_memory() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wikigpt.config import TrainingSettings
 from wikigpt.data.loader import Batch
 from wikigpt.errors import RunError
-from wikigpt.hardware import DTYPES, Machine
+from wikigpt.hardware import DTYPES, Machine, out_of_memory
 from wikigpt.transformer import GPTModel
 
 COSINE_FLOOR = 0.1  # of the highest rate, where a cosine ends
@@ -175,7 +175,9 @@ def training_step(
                 part_loss = model.loss(part.inputs_BT, part.targets_BT) / training.gradient_accumulation_steps
             scaler.scale(part_loss).backward()
             loss += part_loss.detach()
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
         optimizer.zero_grad(set_to_none=True)
         problem = f"A forward pass of {training.batch_size} windows needs more memory than there is."
         raise BatchTooLarge(problem, "Take a smaller --batch_size, --context_length or model.") from None

@@ -26,8 +26,8 @@ from wikigpt.data.shards import Data
 from wikigpt.errors import ConfigError, RunError
 from wikigpt.evaluate import evaluate_split
 from wikigpt.generate import Sampling, generate_ids
-from wikigpt.hardware import Machine, synchronize
-from wikigpt.optim import make_optimizer, training_step
+from wikigpt.hardware import Machine, forget_used_memory, out_of_memory, synchronize, used_memory
+from wikigpt.optim import BatchTooLarge, make_optimizer, training_step
 from wikigpt.transformer import GPTModel
 
 Presets = Mapping[str, Mapping[str, Any]]
@@ -80,16 +80,49 @@ def choose_training(name: str, model: ModelConfig, device: str, training_tokens:
 MUCH_TEXT = 100e6  # tokens
 
 
-def fitting_batch(config: ModelConfig, settings: TrainingSettings, memory: int) -> TrainingSettings:
-    """Halves the batch and doubles the accumulation until training fits into 0.8 of the memory: a step stays the same."""
-    batch_size, accumulation = settings.batch_size, settings.gradient_accumulation_steps
-    while batch_size % 2 == 0 and training_memory(config, batch_size) > 0.8 * memory:
-        batch_size, accumulation = batch_size // 2, accumulation * 2
+def fitting_batch(
+    config: ModelConfig, settings: TrainingSettings, data: Data, machine: Machine, seed: int
+) -> TrainingSettings:
+    """Cuts a step into the largest equal parts that fit: on a card found by trying, on a CPU, where a process that takes too
+    much is killed, by `training_memory`, and not above the preset's. A step stays the same. Raises ConfigError where not
+    even a single window fits."""
+    windows = settings.windows_per_step
+    most = settings.batch_size if machine.device == "cpu" else max(1, LARGE // config.context_length)
+    sizes = [size for size in range(min(most, windows), 0, -1) if windows % size == 0]
+    likely = [size for size in sizes if training_memory(config, size) < 2 * machine.memory]
+    if machine.device == "cpu":
+        batch_size = next((size for size in sizes if training_memory(config, size) < 0.8 * machine.memory), 1)
+    else:
+        batch_size = next((size for size in likely if _fits(config, settings, size, data, machine, seed)), 0)
+    if batch_size == 0:
+        problem = f"Not even one window of {config.context_length} tokens fits into {machine.memory / 2**30:.0f} GiB."
+        raise ConfigError(problem, "Take a smaller --context_length or model.")
     if batch_size != settings.batch_size:
-        logger.info(
-            f"batch_size: {batch_size} x {accumulation} accumulated, since {memory / 2**30:.0f} GiB hold no more"
-        )
-    return replace(settings, batch_size=batch_size, gradient_accumulation_steps=accumulation)
+        reason = f"what {machine.memory / 2**30:.0f} GiB hold; --batch_size is another"
+        logger.info(f"batch_size: {batch_size} x {windows // batch_size} accumulated, {reason}")
+    return replace(settings, batch_size=batch_size, gradient_accumulation_steps=windows // batch_size)
+
+
+LARGE = 2**17  # tokens of a forward pass; more at once are no faster on any card
+
+
+def _fits(
+    config: ModelConfig, settings: TrainingSettings, batch_size: int, data: Data, machine: Machine, seed: int
+) -> bool:
+    """Tries two steps of two parts each, so that gradients and moments are there already when a part is in memory."""
+    two = replace(settings, batch_size=batch_size, gradient_accumulation_steps=2)
+    plain = replace(machine, backend="plain")  # which takes most
+    try:
+        batches = TrainingBatches(data, config.context_length, two.windows_per_step, seed)
+        used = Trial(config, two, batches, plain).memory_of_two_steps()
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        used = 1 << 62
+    except BatchTooLarge:
+        used = 1 << 62
+    forget_used_memory(machine.device)
+    return used < 0.9 * machine.memory
 
 
 @dataclass(frozen=True)
@@ -108,6 +141,7 @@ class Request:
     eval_tokens: int | None = None
     save_every: int | None = None
     keep_every: int | None = None
+    auto_batch: bool = True
     init_from: str | None = None
     init_hash: str | None = None
     init_source: list[dict[str, Any]] = field(default_factory=list)
@@ -130,14 +164,14 @@ def settle(
     if "num_epochs" in asked:  # so many, whatever budget the preset has
         asked = {"tokens_per_parameter": 0.0, **asked}
     training = from_preset(TrainingSettings, training_settings, request.training_setting, asked)
-    sized = "batch_size" in request.training_changes
+    seed = request.seed if request.seed is not None else old.seed if old is not None else 0
+    sized = "batch_size" in request.training_changes or not request.auto_batch
     if old is not None and old.training.windows_per_step == training.windows_per_step and not sized:
         # Begun in these parts, perhaps on a smaller machine: the step is the same.
         batch_size, accumulation = old.training.batch_size, old.training.gradient_accumulation_steps
         training = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
     elif not sized:
-        training = fitting_batch(model, training, machine.memory)
-    seed = request.seed if request.seed is not None else old.seed if old is not None else 0
+        training = fitting_batch(model, training, data, machine, seed)
     eval_tokens = request.eval_tokens or (old.eval_tokens if old is not None else EVAL_TOKENS[machine.device])
     total_steps, length = _length(request, model, training, data, machine, old, seed, eval_tokens)
     eval_every = request.eval_every or _eval_every(total_steps)
@@ -276,6 +310,12 @@ class Trial:
         training_step(self.model, self.optimizer, self.scaler, self.batches[number], self.training, self.machine)
         synchronize(self.machine.device)
 
+    def memory_of_two_steps(self) -> int:
+        """Bytes in use at the most. Raises BatchTooLarge."""
+        self.step(0)
+        self.step(1)
+        return used_memory(self.machine.device)
+
     def seconds_per_step(self) -> float:
         """Median of a few seconds of steps."""
         times: list[float] = []
@@ -321,6 +361,8 @@ def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None
     unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
     unsaid |= {"init_source", "tokens_per_parameter"}
     unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
+    if old.training.windows_per_step == new.training.windows_per_step:  # cut in other parts, the same steps
+        said |= {"batch_size", "gradient_accumulation_steps"}
     later = ("tokenizer_hash", "hardware", "wikigpt_commit", "backend")  # recorded by now, not from the beginning
     known = replace(old, **{name: getattr(old, name) or getattr(new, name) for name in later})
     changed = differences(known, new)

@@ -29,7 +29,7 @@ from wikigpt.data.shards import Data, DataFolder
 from wikigpt.errors import RunError
 from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
 from wikigpt.generate import Sampling, generate_text
-from wikigpt.hardware import Machine, arriving, used_memory
+from wikigpt.hardware import Machine, arriving, forget_used_memory, used_memory
 from wikigpt.metrics import LiveView, MetricsLog, plot_loss, read_metrics
 from wikigpt.optim import BatchTooLarge, make_optimizer, set_rates, stable_steps, training_step
 from wikigpt.plan import flops_per_token
@@ -101,6 +101,7 @@ def in_smaller_parts(config: RunConfig, run: Path, error: BatchTooLarge) -> RunC
     batch_size, accumulation = training.batch_size // 2, training.gradient_accumulation_steps * 2
     logger.warning(f"out of memory: from here on batch_size {batch_size} x {accumulation} accumulated, the same steps")
     parts = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
+    forget_used_memory(config.device)
     config = replace(config, training=parts)
     config.save(run / "run.json")
     return config
@@ -127,6 +128,7 @@ class Report:
             0.0,
             0.0,
         )  # when the first step began and the last one ended, by the clock
+        self.behind = 1 if machine.device == "cuda" else 0  # steps that the rows may be behind
         self.under_way: list[tuple[int, float, Callable[[], list[float]], dict[str, float]]] = []
         before = [row["seconds"] for row in read_metrics(run, "train") if row["step"] <= step]
         self.seconds = before[-1] if before else 0.0
@@ -136,7 +138,7 @@ class Report:
         """Takes note of a step that was begun at `start` (by time.perf_counter) and may still be under way on a card: its
         row is written when the next one is on its way too, so that the card never waits for this program."""
         self.under_way.append((step, start, arriving(figures), known))
-        if len(self.under_way) > (self.machine.device == "cuda"):
+        if len(self.under_way) > self.behind:
             self._write_row(*self.under_way.pop(0))
 
     def wait(self) -> None:

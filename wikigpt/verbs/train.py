@@ -81,6 +81,8 @@ class Train:
     """of the CPU; one per physical core unless given"""
     backend: str | None = None
     """plain PyTorch, kernels (in C, on a CPU) or compiled (on an NVIDIA card); the fastest here unless given"""
+    auto_batch: bool = True
+    """where batch_size is not given: the largest parts of a step that fit into memory; the step stays the same"""
     profile: bool = False
     """first write a torch trace of a few steps: models/<run>/trace.json"""
     fresh: bool = False
@@ -252,6 +254,7 @@ class Train:
             settled,
             self.seed if self.seed is not None or like is None else like.seed,
             **pace,
+            auto_batch=self.auto_batch,
             init_from=pretrained.path if pretrained else None,
             init_hash=pretrained.hash if pretrained else None,
             init_source=pretrained.source if pretrained else [],
