@@ -28,7 +28,7 @@ def test_the_rows_are_the_contract(train, tmp_path):
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert set(rows[0]) == {
         "kind", "step", "tokens", "flops", "seconds", "loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu",
-        "memory", "data_seconds",
+        "memory", "data_seconds", "data_share",
     }  # fmt: skip
     config = RunConfig.load(run / "run.json")
     assert rows[4]["tokens"] == 5 * 8 * 32
@@ -49,7 +49,11 @@ def test_the_rows_are_the_contract(train, tmp_path):
     ]
     assert samples.count("\n**") == 6 * 5
     assert (run / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    assert all(0 <= row["data_share"] < 0.5 for row in rows)
     log = (run / "train.log").read_text()
+    assert re.search(
+        r"time: [\d.]+ s in steps \([\d.]+% of it for data\), [\d.]+ s evaluating, [\d.]+ s sampling, ", log
+    )
     assert "12 steps" in log and "machine: cpu" in log and "step 8: validation loss" in log
     assert (run / "latest").read_text() == "step_00000012\n"
 

@@ -9,7 +9,8 @@ A row is one JSON object. Every field of these kinds is a contract with whatever
                        about later steps counts no more)
     kind "train"       step (the one just finished, from 1), tokens, flops, seconds (these three since the start of the
                        run, seconds in steps only), loss (nats per token), learning_rate, grad_norm (before clipping),
-                       data_seconds (lost waiting for this batch), tokens_per_second, mfu (0 to 1), memory (bytes)
+                       data_seconds (spent on reading this batch; on a card while it works) and their data_share of
+                       the step (0 to 1), tokens_per_second, mfu (0 to 1), memory (bytes)
     kind "validation"  step, tokens, part (which tokens of the split), loss, perplexity, bits_per_byte, scored_tokens,
                        scored_bytes, bigram_bits_per_byte (on the same tokens)
     kind "final"       the same over all of the split
@@ -208,6 +209,7 @@ class LiveView:
 
     def _words(self, row: dict[str, Any]) -> str:
         speed = f"{row['tokens_per_second']:,.0f} tokens/s  MFU {row['mfu']:.0%}  {row['memory'] / 2**30:.1f} GiB"
+        speed += f"  data {row['data_share']:.1%}"
         return f"loss {row['loss']:.3f}  {self.validation}  rate {row['learning_rate']:.1e}  {speed}"
 
 

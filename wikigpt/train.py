@@ -65,8 +65,8 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
             if moved and (step & (step - 1) == 0 or last):
                 report.sample(model, step)
             if step > first and (save_due(step, config) or saving or stopping):
-                report.wait()
-                save_checkpoint(run, config, step, model, optimizer, scaler, validation_loss)
+                with report.pause("saving"):
+                    save_checkpoint(run, config, step, model, optimizer, scaler, validation_loss)
                 asked.to_save = asked.to_save and not saving
             if last or stopping:
                 break
@@ -128,10 +128,11 @@ class Report:
             0.0,
             0.0,
         )  # when the first step began and the last one ended, by the clock
+        self.data_seconds, self.pauses = 0.0, {"evaluating": 0.0, "sampling": 0.0, "saving": 0.0}
         self.behind = 1 if machine.device == "cuda" else 0  # steps that the rows may be behind
         self.under_way: list[tuple[int, float, Callable[[], list[float]], dict[str, float]]] = []
         before = [row["seconds"] for row in read_metrics(run, "train") if row["step"] <= step]
-        self.seconds = before[-1] if before else 0.0
+        self.seconds = self.before = before[-1] if before else 0.0
         self.flops = flops_per_token(config.model)
 
     def step(self, step: int, start: float, figures: Tensor, **known: float) -> None:
@@ -140,6 +141,14 @@ class Report:
         self.under_way.append((step, start, arriving(figures), known))
         if len(self.under_way) > self.behind:
             self._write_row(*self.under_way.pop(0))
+
+    @contextmanager
+    def pause(self, doing: str) -> Iterator[None]:
+        """Something other than steps, and how long it takes."""
+        self.wait()
+        start = time.perf_counter()
+        yield
+        self.pauses[doing] += time.perf_counter() - start
 
     def wait(self) -> None:
         """Writes the rows that are still to come. Raises RunError where a loss or gradient is no number."""
@@ -156,6 +165,7 @@ class Report:
         begun, self.ended = max(start, self.ended), time.perf_counter()
         seconds = self.ended - begun
         self.seconds += seconds
+        self.data_seconds += known["data_seconds"]
         if step == self.first + 1:
             self.began = begun
         tokens = self.config.tokens_per_step
@@ -167,6 +177,7 @@ class Report:
             "loss": loss,
             "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
             **known,
+            "data_share": known["data_seconds"] / seconds,
             "tokens_per_second": tokens / seconds,
             "mfu": tokens * self.flops / seconds / self.machine.peak_flops,
             "memory": used_memory(self.machine.device),
@@ -176,8 +187,9 @@ class Report:
 
     def validate(self, model: GPTModel, step: int) -> float:
         """Writes and shows a validation row, and returns its loss."""
-        self.wait()
-        score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, self.config.eval_tokens)
+        with self.pause("evaluating"):
+            tokens = self.config.eval_tokens
+            score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, tokens)
         if not math.isfinite(score.nats):
             raise RunError(f"The validation loss is {score.loss} at step {step}.", DIVERGED)
         row = self._score_row(step, f"validation, first {score.tokens:,} tokens", score, self.bigram)
@@ -188,9 +200,12 @@ class Report:
 
     def sample(self, model: GPTModel, step: int) -> None:
         """Appends an article for each of the five titles to samples.md."""
-        self.wait()
         model.eval()
-        with as_written(self.machine), open(self.run / "samples.md", "a", encoding="utf-8") as file:
+        with (
+            self.pause("sampling"),
+            as_written(self.machine),
+            open(self.run / "samples.md", "a", encoding="utf-8") as file,
+        ):
             file.write(f"\n## Step {step:,}\n")
             for title in self.titles:
                 text = "".join(generate_text(model, self.tokenizer, prompt(title), SAMPLING))
@@ -201,10 +216,15 @@ class Report:
         """Draws the plot; at the end also scores the whole validation split. Returns whether this was the end."""
         self.wait()
         if finished := step == self.config.total_steps:
-            score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine)
+            with self.pause("evaluating"):
+                score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine)
             bigram = bigram_score(self.data, "validation", self.token_bytes)
             self.log.write("final", **self._score_row(step, f"validation, all {score.tokens:,} tokens", score, bigram))
             logger.info(f"validation: {words(score, bigram)}")
+        steps = self.seconds - self.before
+        if steps > 0:
+            pauses = ", ".join(f"{seconds:.1f} s {doing}" for doing, seconds in self.pauses.items())
+            logger.info(f"time: {steps:.1f} s in steps ({self.data_seconds / steps:.1%} of it for data), {pauses}")
         self.log.close()
         plot_loss(self.run, f"{self.run.name}: {self.config.model.n_parameters / 1e6:.1f} million parameters")
         return finished
