@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wikigpt.errors import ConfigError
 
-PEAK_SECONDS = 1.0  # that a type is timed for
+PEAK_SECONDS = 0.4  # that a type is timed for
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Dense 16-bit matrix TFLOP/s by datasheet; the longest name that fits counts.
@@ -141,7 +141,7 @@ def _datasheet(name: str) -> float:
 
 
 def _matmul_speeds(device: str, *dtypes: torch.dtype, n: int = 1024, seconds: float | None = None) -> list[float]:
-    """FLOP/s of a matrix product of n x n in each type: the best of a second each, taken in turns, so that neither a busy
+    """FLOP/s of a matrix product of n x n in each type: the best of many, taken in turns, so that neither a busy
     moment nor a busy second decides which is faster."""
     matrices = [torch.randn(n, n, device=device).to(dtype) for dtype in dtypes]
     best = [float("inf")] * len(dtypes)
