@@ -188,6 +188,10 @@ def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch(da
     assert training_memory(gpt2, fitted.batch_size) < 8 * 2**30
 
 
+def written(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def test_rows_that_come_a_step_late_are_the_same_and_so_is_the_end(train, tmp_path, monkeypatch, capsys):
     assert train("--run a") == 0
 
@@ -200,6 +204,8 @@ def test_rows_that_come_a_step_late_are_the_same_and_so_is_the_end(train, tmp_pa
     assert train("--run b") == 0
     assert state(tmp_path / "models/a") == state(tmp_path / "models/b")
     ours, late = (read_metrics(tmp_path / "models" / run, "train") for run in "ab")
+    order = [[(row["kind"], row["step"]) for row in written(tmp_path / "models" / run)] for run in "ab"]
+    assert order[0] == order[1]  # nothing is measured or saved while a row is still to come
     assert [(row["step"], row["loss"]) for row in late] == [(row["step"], row["loss"]) for row in ours]
     assert all(row["seconds"] > 0 and row["tokens_per_second"] > 0 for row in late)
     assert train("--run c --learning_rate 1e30 --max_grad_norm 0 --warmup_steps 0 --eval_every 99") == 2
