@@ -139,10 +139,11 @@ def litgpt(shape: tuple[int, ...], clone: Path) -> Step:
 def one(row: str, asked: argparse.Namespace) -> dict[str, float]:
     """What this process measures: one row, in tokens a second, and how much memory it took."""
     import torch
+    from psutil import cpu_count
 
     start = time.perf_counter()
     shape = SHAPES[asked.model[0]]
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cpu_count(logical=False) or 1)
     made = {
         "ours": lambda: ours(shape, "kernels"),
         "ours, plain": lambda: ours(shape, "plain"),
@@ -226,7 +227,7 @@ def compare(model: str, asked: argparse.Namespace) -> None:
     rows = [("ours", True), ("ours, plain", True)]
     rows += [(name, kept) for name, found in there.items() if found for kept in (False, True)]
     if asked.rows:
-        rows = [row for row in rows if row[0] in asked.rows.split(",")]
+        rows = [row for row in rows if row[0] in ["ours", *asked.rows.split(",")]]
     found: dict[tuple[str, bool], list[dict[str, float]]] = {row: [] for row in rows}
     rates = []
     for _ in range(asked.rounds):

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import state, wikigpt
-from safetensors.torch import load_file
 
 from wikigpt import config as defaults
 from wikigpt import hardware, plan
@@ -188,18 +187,20 @@ def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch(da
     assert training_memory(gpt2, fitted.batch_size) < 8 * 2**30
 
 
+class Late(training.Report):
+    """As on an NVIDIA card."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.behind = 1
+
+
 def written(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_rows_that_come_a_step_late_are_the_same_and_so_is_the_end(train, tmp_path, monkeypatch, capsys):
     assert train("--run a") == 0
-
-    class Late(training.Report):  # as on an NVIDIA card
-        def __init__(self, *given):
-            super().__init__(*given)
-            self.behind = 1
-
     monkeypatch.setattr(training, "Report", Late)
     assert train("--run b") == 0
     assert state(tmp_path / "models/a") == state(tmp_path / "models/b")
@@ -208,17 +209,30 @@ def test_rows_that_come_a_step_late_are_the_same_and_so_is_the_end(train, tmp_pa
     assert order[0] == order[1]  # nothing is measured or saved while a row is still to come
     assert [(row["step"], row["loss"]) for row in late] == [(row["step"], row["loss"]) for row in ours]
     assert all(row["seconds"] > 0 and row["tokens_per_second"] > 0 for row in late)
-    assert train("--run c --learning_rate 1e30 --max_grad_norm 0 --warmup_steps 0 --eval_every 99") == 2
-    assert "--fresh" in capsys.readouterr().err.splitlines()[-1]
-    for checkpoint in (tmp_path / "models/c/checkpoints").glob("step_*/model.safetensors"):
-        assert all(w.isfinite().all() for w in load_file(checkpoint).values())
+
+
+def test_no_checkpoint_holds_a_step_whose_loss_was_not_looked_at(train, tmp_path, monkeypatch, capsys):
+    real, steps = training.training_step, []
+
+    def broken_at_7(*given):
+        steps.append(real(*given))
+        return torch.full((2,), float("nan")) if len(steps) == 7 else steps[-1]
+
+    monkeypatch.setattr(training, "training_step", broken_at_7)
+    monkeypatch.setattr(training, "Report", Late)
+    assert train("--run r", "--batch_size 8 --max_steps 12 --eval_every 99 --save_every 1") == 2
+    assert "The loss is nan and its gradient nan at step 7" in capsys.readouterr().err.splitlines()[-1]
+    saved = sorted(path.name for path in (tmp_path / "models/r/checkpoints").glob("step_*"))
+    assert saved == ["step_00000005", "step_00000006"]
 
 
 class Small(GPTModel):
     """A model on a card that holds two windows at once."""
 
+    MOST = 2
+
     def loss(self, inputs_BT, targets_BT, reduction="mean"):
-        if len(inputs_BT) > 2 and self.training:
+        if len(inputs_BT) > self.MOST and self.training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
         return super().loss(inputs_BT, targets_BT, reduction)
 
@@ -251,12 +265,17 @@ def test_out_of_memory_halves_what_is_in_it_and_the_steps_stay_the_same(train, t
     assert train("--run b --batch_size 8", length) == 0
     assert "out of memory: from here on batch_size 2 x 4 accumulated" in capsys.readouterr().err
     assert state(tmp_path / "models/a") == state(tmp_path / "models/b")
+    rows = [[(row["kind"], row["step"], row.get("loss")) for row in written(tmp_path / "models" / run)] for run in "ab"]
+    assert rows[0] == rows[1]
     after = RunConfig.load(tmp_path / "models/b/run.json").training
     assert (after.batch_size, after.gradient_accumulation_steps) == (2, 4)
     longer = length.replace("--max_steps 6", "--max_steps 7")
     assert train("--run b --batch_size 8", longer) == 0  # the same command is no other run
     assert "continuing with another batch_size: 2 -> 8" in capsys.readouterr().err
-    assert train("--run c --batch_size 3", length) == 2
+    assert train("--run c --batch_size 3", length) == 0  # an odd number too
+    assert "batch_size 1 x 3 accumulated" in capsys.readouterr().err
+    monkeypatch.setattr(Small, "MOST", 0)
+    assert train("--run d --batch_size 2", length) == 2
     assert "needs more memory than there is" in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -5,10 +5,8 @@ kernels    in C, on a CPU (wikigpt.kernels)
 compiled   fused by torch.compile, block by block, on an NVIDIA card
 """
 
-import shutil
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -30,7 +28,7 @@ def choose_backend(device: str, asked: str | None = None, usual: str | None = No
     problem = {"plain": lambda _: "", "kernels": _no_kernels, "compiled": _no_compiler}[best](device)
     if problem and asked:
         raise ConfigError(f"The backend {asked} does not work here: {problem}.", "Take --backend plain.")
-    return ("plain", f"{best} do not work here: {problem}") if problem else (best, "")
+    return ("plain", f"backend: plain, since {best} does not work here: {problem}") if problem else (best, "")
 
 
 def _no_kernels(device: str) -> str:
@@ -45,13 +43,12 @@ def _no_kernels(device: str) -> str:
 
 
 def _no_compiler(device: str) -> str:
-    """Why torch.compile cannot work. (On an NVIDIA card it writes Triton, which PyTorch carries on Linux.)"""
-    if device == "cuda" and find_spec("triton") is None:
-        return "Triton is not installed"
-    if device == "cuda" and torch.cuda.get_device_capability() < (7, 0):
-        return "Triton needs a newer card"
-    if shutil.which("cc") is None and shutil.which("gcc") is None and shutil.which("clang") is None:
-        return "there is no C compiler"
+    """Why torch.compile does not work, found by trying: it takes a compiler, its headers, on a card Triton, and more."""
+    try:
+        torch.compile(lambda x: (x * 2 + 1).sum())(torch.ones(64, device=device))
+    except Exception as error:  # of Triton, of a C compiler without Python's headers, of an old card, ...
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return lines[0].strip() if lines else type(error).__name__
     return ""
 
 

@@ -22,7 +22,7 @@ from loguru import logger
 import wikigpt
 from wikigpt import config as defaults
 from wikigpt.demo import Demo
-from wikigpt.errors import ConfigError, WikiGPTError
+from wikigpt.errors import ConfigError, WikiGPTError, out_of_memory
 from wikigpt.verbs import DataExtract, DataShow, DataStats, Evaluate, Export, Generate, Prepare, Runs, Train
 from wikigpt.verbs.common import colour_on
 
@@ -84,14 +84,14 @@ def main(arguments: Sequence[str], settings: ModuleType | SimpleNamespace = defa
         if as_json:
             with suppress(BrokenPipeError):
                 print(json.dumps({"error": problem, "fix": fix}), flush=True)
-        return 2 if isinstance(error, WikiGPTError | OSError | MemoryError) or _out_of_memory(error) else 1
+        return 2 if isinstance(error, WikiGPTError | OSError | MemoryError) or out_of_memory(error) else 1
 
 
 def explain(error: Exception) -> tuple[str, str]:
     """What is wrong and what to do, for any error."""
     if isinstance(error, WikiGPTError):
         return error.problem, error.fix
-    if isinstance(error, MemoryError) or _out_of_memory(error):
+    if isinstance(error, MemoryError) or out_of_memory(error):
         fix = "Take a smaller --batch_size with more --gradient_accumulation_steps, or a smaller model."
         return "There is not enough memory.", fix
     if isinstance(error, OSError):
@@ -103,12 +103,6 @@ def explain(error: Exception) -> tuple[str, str]:
         return f"{said}{place}.", "Check the path and its permissions."
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return f"This should not have happened: {what}.", "Please report it, with what --debug shows."
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or any(
-        said in str(error) for said in ("not enough memory", "out of memory")
-    )
 
 
 def _verb_first(arguments: list[str]) -> list[str]:

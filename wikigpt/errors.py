@@ -7,6 +7,8 @@ WikiGPTError          what is wrong, and what to do about it
 └── HubError          the Hugging Face hub: out of reach, or it says no
 """
 
+import re
+
 
 class WikiGPTError(Exception):
     """`problem` says what is wrong; `fix` says what to do, as a sentence or a command to copy."""
@@ -34,3 +36,11 @@ class RunError(WikiGPTError):
 
 class HubError(WikiGPTError):
     """The Hugging Face hub is out of reach or says no."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch's says that memory has run out: each of its allocators has words of its own."""
+    said = re.search(
+        r"(out of|not enough|can.t allocate|cannot allocate) memory|ALLOC_FAILED", str(error), re.IGNORECASE
+    )
+    return type(error).__name__ == "OutOfMemoryError" or said is not None

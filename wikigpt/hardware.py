@@ -9,10 +9,10 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -156,18 +156,33 @@ def _matmul_speeds(device: str, *dtypes: torch.dtype, n: int = 1024, seconds: fl
     return [2 * n**3 / time_taken for time_taken in best]
 
 
-def arriving(figures: Tensor) -> Callable[[], list[float]]:
-    """Sends a few figures on their way from the device; what is returned waits for them and says them."""
-    if figures.device.type != "cuda":
-        return figures.tolist
-    here, arrived = figures.to("cpu", non_blocking=True), torch.cuda.Event()
-    arrived.record()
+class UnderWay:
+    """A step between its beginning and the moment when its figures are here. On an NVIDIA card both are marked in the row of
+    what the card has to do, so that nothing waits for it, and the time is the card's own."""
 
-    def read() -> list[float]:
-        arrived.synchronize()
-        return here.tolist()
+    def __init__(self, device: str) -> None:
+        self._device, self._began = device, self._mark(device)
+        self._figures: Any = None
 
-    return read
+    @staticmethod
+    def _mark(device: str) -> Any:
+        if device != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def send(self, figures: Tensor) -> None:
+        """Sends a few figures on their way from the device; where that cannot be done in passing, waits for them."""
+        self._figures = figures.to("cpu", non_blocking=True) if self._device == "cuda" else figures.tolist()
+        self._ended = self._mark(self._device)
+
+    def read(self) -> tuple[list[float], float]:
+        """Waits for the figures; they, and the seconds since the beginning."""
+        if self._device != "cuda":
+            return self._figures, self._ended - self._began
+        self._ended.synchronize()
+        return self._figures.tolist(), self._began.elapsed_time(self._ended) / 1e3
 
 
 def synchronize(device: str) -> None:
@@ -195,11 +210,6 @@ def forget_used_memory(device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
     elif device == "mps":
         torch.mps.empty_cache()
-
-
-def out_of_memory(error: Exception) -> bool:
-    """An NVIDIA card says so with a kind of its own; "MPS backend out of memory", and on a CPU "not enough memory"."""
-    return isinstance(error, torch.OutOfMemoryError) or re.search("(out of|not enough) memory", str(error)) is not None
 
 
 def keep_freed_memory() -> None:

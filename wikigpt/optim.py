@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from wikigpt.config import TrainingSettings
 from wikigpt.data.loader import Batch
-from wikigpt.errors import RunError
-from wikigpt.hardware import DTYPES, Machine, out_of_memory
+from wikigpt.errors import RunError, out_of_memory
+from wikigpt.hardware import DTYPES, Machine
 from wikigpt.transformer import GPTModel
 
 COSINE_FLOOR = 0.1  # of the highest rate, where a cosine ends
@@ -166,9 +166,9 @@ def training_step(
     machine: Machine,
 ) -> Tensor:
     """One optimiser step on a global batch, cut into equal parts whose gradients add up to that of the whole. Returns
-    the mean loss in nats per token and the length of the gradient before clipping, on the device: nothing here waits for it.
-    Raises BatchTooLarge."""
-    loss = torch.zeros((), device=machine.device)
+    the mean loss in nats per token and the length of the gradient before clipping, on the device: nothing here waits for it
+    (but a scaler). Raises BatchTooLarge."""
+    loss, too_large = torch.zeros((), device=machine.device), False
     try:
         for part in batch.to(machine.device).split(training.gradient_accumulation_steps):
             with machine.autocast():
@@ -178,9 +178,11 @@ def training_step(
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
+        too_large = True
+    if too_large:  # not raised above: the first error would keep alive all that was calculated up to it
         optimizer.zero_grad(set_to_none=True)
         problem = f"A forward pass of {training.batch_size} windows needs more memory than there is."
-        raise BatchTooLarge(problem, "Take a smaller --batch_size, --context_length or model.") from None
+        raise BatchTooLarge(problem, "Take a smaller --batch_size, --context_length or model.")
     scaler.unscale_(optimizer)
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm or float("inf"))
     scaler.step(optimizer)

@@ -23,10 +23,10 @@ from wikigpt.backend import as_written, use_backend
 from wikigpt.config import TRAINING_SETTINGS, ModelConfig, RunConfig, TrainingSettings, differences, from_preset
 from wikigpt.data.loader import TrainingBatches
 from wikigpt.data.shards import Data
-from wikigpt.errors import ConfigError, RunError
+from wikigpt.errors import ConfigError, RunError, out_of_memory
 from wikigpt.evaluate import evaluate_split
 from wikigpt.generate import Sampling, generate_ids
-from wikigpt.hardware import Machine, forget_used_memory, out_of_memory, synchronize, used_memory
+from wikigpt.hardware import Machine, forget_used_memory, synchronize, used_memory
 from wikigpt.optim import BatchTooLarge, make_optimizer, training_step
 from wikigpt.transformer import GPTModel
 
@@ -85,13 +85,14 @@ def fitting_batch(
 ) -> TrainingSettings:
     """Cuts a step into the largest equal parts that fit: on a card found by trying, on a CPU, where a process that takes too
     much is killed, by `training_memory`, and not above the preset's. A step stays the same. Raises ConfigError where not
-    even a single window fits."""
+    even a single window fits on a card."""
     windows = settings.windows_per_step
     most = settings.batch_size if machine.device == "cpu" else max(1, LARGE // config.context_length)
     sizes = [size for size in range(min(most, windows), 0, -1) if windows % size == 0]
-    likely = [size for size in sizes if training_memory(config, size) < 2 * machine.memory]
+    allowed = 2 if machine.device == "cuda" else 0.8  # of its memory: other devices swap what is too much
+    likely = [size for size in sizes if training_memory(config, size) < allowed * machine.memory]
     if machine.device == "cpu":
-        batch_size = next((size for size in sizes if training_memory(config, size) < 0.8 * machine.memory), 1)
+        batch_size = max(likely, default=1)
     else:
         batch_size = next((size for size in likely if _fits(config, settings, size, data, machine, seed)), 0)
     if batch_size == 0:
@@ -363,7 +364,8 @@ def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None
     unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
     if old.training.windows_per_step == new.training.windows_per_step:  # cut in other parts, the same steps
         said |= {"batch_size", "gradient_accumulation_steps"}
-    later = ("tokenizer_hash", "hardware", "wikigpt_commit", "backend")  # recorded by now, not from the beginning
+    later = ("tokenizer_hash", "hardware", "wikigpt_commit")  # recorded by now, not from the beginning
+    old = replace(old, backend=old.backend or "plain")
     known = replace(old, **{name: getattr(old, name) or getattr(new, name) for name in later})
     changed = differences(known, new)
     if blocking := [change for change in changed if change.split(":")[0] not in said | unsaid]:

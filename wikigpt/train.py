@@ -7,7 +7,7 @@ import math
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
@@ -29,7 +29,7 @@ from wikigpt.data.shards import Data, DataFolder
 from wikigpt.errors import RunError
 from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
 from wikigpt.generate import Sampling, generate_text
-from wikigpt.hardware import Machine, arriving, forget_used_memory, used_memory
+from wikigpt.hardware import Machine, UnderWay, forget_used_memory, used_memory
 from wikigpt.metrics import LiveView, MetricsLog, plot_loss, read_metrics
 from wikigpt.optim import BatchTooLarge, make_optimizer, set_rates, stable_steps, training_step
 from wikigpt.plan import flops_per_token
@@ -71,17 +71,19 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
             if last or stopping:
                 break
 
-            start = time.perf_counter()
+            under_way, start = UnderWay(machine.device), time.perf_counter()
             batch = batches[step]
             data_seconds = time.perf_counter() - start
             learning_rate = set_rates(optimizer, step, config.total_steps, config.training)
-            try:
-                figures = training_step(model, optimizer, scaler, batch, config.training, machine)
-            except BatchTooLarge as error:
-                config = in_smaller_parts(config, run, error)
-                continue
+            while True:
+                try:
+                    figures = training_step(model, optimizer, scaler, batch, config.training, machine)
+                    break
+                except BatchTooLarge as error:
+                    config = in_smaller_parts(config, run, error)
+            under_way.send(figures)
             step += 1
-            report.step(step, start, figures, learning_rate=learning_rate, data_seconds=data_seconds)
+            report.step(step, under_way, learning_rate=learning_rate, data_seconds=data_seconds)
 
     return report.finish(model, step)
 
@@ -93,16 +95,17 @@ def save_due(step: int, config: RunConfig) -> bool:
 
 
 def in_smaller_parts(config: RunConfig, run: Path, error: BatchTooLarge) -> RunConfig:
-    """The same steps with half as much in memory, from now on. Raises the error where a part is a single window already, or
-    an odd number of them."""
+    """The same steps (but for what dropout draws) with half as much in memory, from now on. Raises the error where a part is
+    a single window already."""
     training = config.training
-    if training.batch_size % 2:
+    if training.batch_size == 1:
         raise error
-    batch_size, accumulation = training.batch_size // 2, training.gradient_accumulation_steps * 2
+    parts = next(n for n in range(2, training.batch_size + 1) if training.batch_size % n == 0)
+    batch_size, accumulation = training.batch_size // parts, training.gradient_accumulation_steps * parts
     logger.warning(f"out of memory: from here on batch_size {batch_size} x {accumulation} accumulated, the same steps")
-    parts = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
     forget_used_memory(config.device)
-    config = replace(config, training=parts)
+    smaller = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
+    config = replace(config, training=smaller)
     config.save(run / "run.json")
     return config
 
@@ -123,22 +126,20 @@ class Report:
         self.log.write("start", step=step)
         _cut_samples(run / "samples.md", step)
         self.view = LiveView(config.total_steps, step)
-        self.first, self.began, self.ended = (
-            step,
-            0.0,
-            0.0,
-        )  # when the first step began and the last one ended, by the clock
+        self.first, self.began = step, 0.0  # began: when the first step did, by the clock
         self.data_seconds, self.pauses = 0.0, {"evaluating": 0.0, "sampling": 0.0, "saving": 0.0}
         self.behind = 1 if machine.device == "cuda" else 0  # steps that the rows may be behind
-        self.under_way: list[tuple[int, float, Callable[[], list[float]], dict[str, float]]] = []
+        self.under_way: list[tuple[int, UnderWay, dict[str, float]]] = []
         before = [row["seconds"] for row in read_metrics(run, "train") if row["step"] <= step]
         self.seconds = self.before = before[-1] if before else 0.0
         self.flops = flops_per_token(config.model)
 
-    def step(self, step: int, start: float, figures: Tensor, **known: float) -> None:
-        """Takes note of a step that was begun at `start` (by time.perf_counter) and may still be under way on a card: its
-        row is written when the next one is on its way too, so that the card never waits for this program."""
-        self.under_way.append((step, start, arriving(figures), known))
+    def step(self, step: int, under_way: UnderWay, **known: float) -> None:
+        """Takes note of a step that may still be under way on a card: its row is written when the next one is on its way
+        too, so that the card never waits for this program."""
+        if step == self.first + 1:
+            self.began = time.perf_counter()
+        self.under_way.append((step, under_way, known))
         if len(self.under_way) > self.behind:
             self._write_row(*self.under_way.pop(0))
 
@@ -155,19 +156,15 @@ class Report:
         while self.under_way:
             self._write_row(*self.under_way.pop(0))
 
-    def _write_row(self, step: int, start: float, read: Callable[[], list[float]], known: dict[str, float]) -> None:
+    def _write_row(self, step: int, under_way: UnderWay, known: dict[str, float]) -> None:
         """Writes and shows a training row: what the loop measured, and what follows from it. What is no number (the
         gradient of a step that a scaler passed over) becomes null."""
-        loss, grad_norm = read()
+        (loss, grad_norm), seconds = under_way.read()
         # A step with a broken gradient is passed over by a scaler, where there is one.
         if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.machine.dtype == "float16"):
             raise RunError(f"The loss is {loss} and its gradient {grad_norm} at step {step}.", DIVERGED)
-        begun, self.ended = max(start, self.ended), time.perf_counter()
-        seconds = self.ended - begun
         self.seconds += seconds
         self.data_seconds += known["data_seconds"]
-        if step == self.first + 1:
-            self.began = begun
         tokens = self.config.tokens_per_step
         row = {
             "step": step,
@@ -183,7 +180,7 @@ class Report:
             "memory": used_memory(self.machine.device),
         }
         self.log.write("train", **row)
-        self.view.train(row, (time.perf_counter() - self.began) / (step - self.first))
+        self.view.train(row, (seconds + time.perf_counter() - self.began) / (step - self.first))
 
     def validate(self, model: GPTModel, step: int) -> float:
         """Writes and shows a validation row, and returns its loss."""

@@ -415,8 +415,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, rows_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, vocab_size: int, need_gradient: bool, ops: Any
     ) -> Tensor:
-        device, V = rows_ND.device.type, len(weight_VD)
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows_ND.dtype
+        device, V = rows_ND.device, len(weight_VD)
+        vocab_size = min(vocab_size, V)  # of a model whose padding was cut off
+        autocast = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if autocast else rows_ND.dtype
         # Rows of zeros more, where V is no multiple of 64: a product with an odd number of columns takes half as long again.
         weight = torch.zeros(-(-V // 64) * 64, weight_VD.shape[1], dtype=dtype, device=device)
         weight[:V] = weight_VD
@@ -424,8 +426,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         rows_grad = torch.empty_like(rows_ND) if need_gradient else None
         weight_grad = None
         chunks = -(-len(rows_ND) * V // ChunkedCrossEntropy.CHUNK)
-        size = -(-len(rows_ND) // chunks)
-        with torch.autocast(device, enabled=False):
+        size = max(1, -(-len(rows_ND) // max(1, chunks)))
+        with torch.autocast(device.type, enabled=False):
             for start in range(0, len(rows_ND), size):
                 here = slice(start, start + size)
                 rows = rows_ND[here].to(dtype)

@@ -267,7 +267,7 @@ def test_how_a_modern_run_was_trained(house):
         training_setting="depth_3",
     )  # fmt: skip
     command = train_command(deep, "d", 30)
-    assert command.startswith("wikigpt train --data es --run d --depth 3 --max_steps 30 --seed 0 --device cpu")
+    assert command.startswith("wikigpt train --data es --run d --depth 3 --max_steps 30 --seed 0 --batch_size 64 ")
 
 
 def test_a_prompt_in_bash():

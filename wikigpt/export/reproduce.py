@@ -79,6 +79,9 @@ def train_command(config: RunConfig, run: str, steps: int) -> str:
     words += ["--max_steps", str(config.total_steps), "--seed", str(config.seed)]
     preset = asdict(TrainingSettings(**trainings[training]))
     differing |= _other(asdict(config.training), preset, leave_out=("num_epochs", "tokens_per_parameter"))
+    # Said even where the preset has the same: without them another machine would cut its steps into other parts.
+    for name in ("batch_size", "gradient_accumulation_steps"):
+        differing[name] = getattr(config.training, name)
     for name, value in differing.items():
         words += [f"--{name}", str(value)]
     words += ["--device", config.device, "--dtype", config.dtype]

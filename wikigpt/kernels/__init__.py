@@ -162,7 +162,7 @@ class _Attention(torch.autograd.Function):
         T, K = q.shape[2:]
         k_NTK, v_NTK = k.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous()
         N = len(k_NTK)
-        q_NSTK = q.reshape(N, -1, T, K)
+        q_NSTK = q.reshape(N, q.shape[1] // k.shape[1], T, K)
         y_NSTK = torch.empty_like(q_NSTK)
         weights = None
         for start, end in _blocks(T):

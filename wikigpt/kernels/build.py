@@ -25,36 +25,45 @@ def library() -> ctypes.CDLL:
     """The compiled kernels. Raises OSError where they cannot be had: no Linux, no compiler, one that fails."""
     if platform.system() != "Linux":
         raise OSError("they are for Linux")
-    folder = Path(__file__).parent
-    sources = b"".join((folder / name).read_bytes() for name in SOURCES)
-    made_for = hashlib.sha256(sources + _processor().encode() + repr(FLAGS).encode()).hexdigest()[:16]
-    path = _cache() / f"kernels-{made_for}.so"
     _load_openmp()
-    if not _whole(path):
-        _compile(folder / SOURCES[0], path)
+    try:
+        command = [*_compiler(), *FLAGS, *((WIDE,) if platform.machine() == "x86_64" else ())]
+        return _built(command, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wikigpt")
+    except PermissionError:
+        with tempfile.TemporaryDirectory() as place:  # a home that cannot be written to
+            return _built(command, Path(place))
+    except (RuntimeError, ValueError) as error:  # no home at all, or a CC that is no command
+        raise OSError(str(error)) from error
+
+
+def _compiler() -> list[str]:
+    found = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not (command := shlex.split(os.environ.get("CC") or found or "")):
+        raise OSError("there is no C compiler")
+    return command
+
+
+def _built(command: list[str], folder: Path) -> ctypes.CDLL:
+    """The library from a folder; built first where it is not there, or is damaged: loading that would end the process."""
+    sources = [Path(__file__).parent / name for name in SOURCES]
+    made_of = b"".join(source.read_bytes() for source in sources) + repr((command, _processor())).encode()
+    path = folder / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
+    made = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(made[:-32]).digest() != made[-32:]:
+        folder.mkdir(parents=True, exist_ok=True)
+        _build(command, sources[0], path)
     return ctypes.CDLL(str(path))
 
 
-def _whole(path: Path) -> bool:
-    """Whether a library is there and ends with its own hash: loading a damaged one would end the process."""
-    made = path.read_bytes() if path.exists() else b""
-    return hashlib.sha256(made[:-32]).digest() == made[-32:]
-
-
-def _compile(source: Path, path: Path) -> None:
-    """Compiles and puts in place whole, whoever else does the same."""
-    found = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    compiler = shlex.split(os.environ.get("CC") or found or "")
-    if not compiler:
-        raise OSError("there is no C compiler")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wide = (WIDE,) if platform.machine() == "x86_64" else ()
+def _build(command: list[str], source: Path, path: Path) -> None:
+    """Compiles, tries, and puts in place whole, with its own hash at the end, whoever else does the same."""
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
         made, whole = Path(place, "kernels.o"), Path(place, "kernels.so")
-        _run(*compiler, *FLAGS, *wide, "-c", str(source), "-o", str(made))
+        _run(*command, "-c", str(source), "-o", str(made))
         # Linked without OpenMP's library: its functions are those of the one that torch has loaded, so that both work with
         # the same threads. A second set of threads would stand in the way of the first.
-        _run(*compiler, "-shared", str(made), "-o", str(whole), "-lm")
+        _run(command[0], "-shared", str(made), "-o", str(whole), "-lm")
+        ctypes.CDLL(str(whole))  # of a compiler whose OpenMP is another than torch's this fails
         with open(whole, "r+b") as file:
             digest = hashlib.sha256(file.read()).digest()
             file.write(digest)  # behind what the loader reads
@@ -65,12 +74,9 @@ def _run(*command: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     except subprocess.SubprocessError as error:
-        told = (getattr(error, "stderr", None) or "").strip().splitlines()
-        raise OSError(f"{command[0]} failed{': ' + told[-1] if told else ''}") from error
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wikigpt"
+        lines = (getattr(error, "stderr", None) or "").splitlines()
+        told = next((line.strip() for line in lines if "error" in line), "")
+        raise OSError(f"{command[0]} failed{': ' + told if told else ''}") from error
 
 
 def _processor() -> str:
@@ -83,6 +89,8 @@ def _processor() -> str:
 
 def _load_openmp() -> None:
     """Makes the OpenMP that torch has loaded known to libraries that are loaded after it."""
-    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-    for path in dict.fromkeys(re.findall(r"/\S*lib(?:gomp|omp|iomp5)\b\S*", maps)):
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    loaded = [line.split(maxsplit=5)[5] for line in lines if "/" in line]
+    found = [path for path in dict.fromkeys(loaded) if re.match(r"lib(gomp|omp|iomp5)\b", Path(path).name)]
+    for path in sorted(found, key=lambda path: "torch" not in path)[:1]:
         ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)

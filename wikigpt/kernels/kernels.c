@@ -1,5 +1,5 @@
 /* What a training step does on a CPU beside matrix products: each of these is one pass over memory, where PyTorch needs
- * several. wikigpt/kernels/__init__.py says what each calculates; wikigpt/transformer.py has it in plain PyTorch.
+ * several. ops.h has them; `Plain` in wikigpt/transformer.py is the same in plain PyTorch.
  *
  * Plain C with OpenMP, without headers of torch, so that a compiler needs a second for it. `threads` parts of the rows are
  * worked on at once, always the same parts, so that sums over rows come out the same each time.

@@ -1,7 +1,7 @@
 /* Included twice by kernels.c: T is bfloat16 or float32, LOAD and STORE go from it to float and back. */
 
 /* y = (x - mean) / deviation * weight + bias of each row; RMSNorm has neither mean nor bias. Keeps both for the way back. */
-void NAME(norm)(i64 rows, i64 D, float eps, int centred, const float *x, const float *weight, const float *bias, T *y,
+void NAME(norm)(i64 rows, i64 D, float eps, i64 centred, const float *x, const float *weight, const float *bias, T *y,
                 float *means, float *scales, i64 threads) {
     EACH_PART(rows) {
         const float *xs = x + row * D;
@@ -26,7 +26,7 @@ void NAME(norm)(i64 rows, i64 D, float eps, int centred, const float *x, const f
 }
 
 /* weight_grads and bias_grads: one row for each part, to be added up. */
-void NAME(norm_backward)(i64 rows, i64 D, int centred, const float *x, const float *weight, const float *means,
+void NAME(norm_backward)(i64 rows, i64 D, i64 centred, const float *x, const float *weight, const float *means,
                          const float *scales, const T *y_grad, float *x_grad, float *weight_grads, float *bias_grads,
                          i64 threads) {
     EACH_PART(rows) {
@@ -161,7 +161,7 @@ void NAME(gelu_backward)(i64 n, const T *x, const T *y_grad, T *x_grad, i64 thre
 }
 
 /* Scores of `queries` positions, of which the first stands at `past`, for `keys` positions, (N, queries, keys), become weights
- * in place: softmax(scale * scores) over what is not later. A row of `stride` numbers. */
+ * in place: softmax(scale * scores) over what is not later. */
 void NAME(softmax)(i64 N, i64 queries, i64 keys, i64 past, float scale, T *scores, i64 threads) {
     EACH_PART(N * queries) {
         T *s = scores + row * keys;
@@ -195,11 +195,16 @@ void NAME(softmax_backward)(i64 N, i64 queries, i64 keys, i64 past, float scale,
 
 /* Logits (rows, width), of which V count, become the gradient of the cross-entropy in place (if `gradient`): softmax minus
  * one at the target. */
-void NAME(cross_entropy)(i64 rows, i64 width, i64 V, int gradient, T *logits, const i64 *targets, float *losses,
+void NAME(cross_entropy)(i64 rows, i64 width, i64 V, i64 gradient, T *logits, const i64 *targets, float *losses,
                          i64 threads) {
     EACH_PART(rows) {
         T *x = logits + row * width;
-        float most = -INFINITY, sum = 0, right = LOAD(x[targets[row]]);
+        i64 target = targets[row];
+        if (target < 0 || target >= V) { /* no token of this vocabulary */
+            losses[row] = NAN;
+            continue;
+        }
+        float most = -INFINITY, sum = 0, right = LOAD(x[target]);
 #pragma omp simd reduction(max : most)
         for (i64 i = 0; i < V; i++) most = LOAD(x[i]) > most ? LOAD(x[i]) : most;
 #pragma omp simd reduction(+ : sum)
@@ -209,7 +214,7 @@ void NAME(cross_entropy)(i64 rows, i64 width, i64 V, int gradient, T *logits, co
         float share = 1.0f / sum;
 #pragma omp simd
         for (i64 i = 0; i < V; i++) x[i] = STORE(exponential(LOAD(x[i]) - most) * share);
-        x[targets[row]] = STORE(exponential(right - most) * share - 1.0f);
+        x[target] = STORE(exponential(right - most) * share - 1.0f);
         memset(x + V, 0, (width - V) * sizeof(T));
     }
 }

@@ -43,8 +43,9 @@ class Evaluate:
             problem = f"{data.spec} is not the data that {run.name} was trained on."
             raise RunError(problem, "Prepare that data again, or train on this.")
         model, tokenizer = load_model(run, device, self.checkpoint)
-        machine = hardware.detect(device, run.config.dtype if device == run.config.device else None)
-        if device == "cpu" and run.config.backend == "kernels":  # the same sums as when it was trained
+        same = device == run.config.device
+        machine = hardware.detect(device, *((run.config.dtype, run.config.threads) if same else ()))
+        if same and run.config.backend == "kernels":
             machine = replace(machine, backend=choose_backend(device)[0])
         use_backend(model, machine)
         record: dict[str, Any] = {"run": run.name, "checkpoint": self.checkpoint, "split": self.split}
