@@ -29,7 +29,7 @@ from nanogpt import FREED_MEMORY_KEPT
 SHAPES = {"16m": (4, 256, 4, 256, 8), "124m": (12, 768, 12, 1024, 1)}
 VOCABULARY = 50257
 Step = Callable[[Any, Any], float]  # inputs and targets to the loss
-SECONDS, FEWEST = 12.0, 4  # of steps that a process times, after two to warm up
+SECONDS, FEWEST = 6.0, 4  # of steps that a process times, after two to warm up
 
 
 def ours(shape: tuple[int, ...], backend: str, dtype: str = "bfloat16", rate: float = 1e-3) -> Step:

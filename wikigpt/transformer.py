@@ -83,6 +83,11 @@ class Plain:
     PLAIN_UP_TO = 512  # positions; so far PyTorch's fused kernel for CPUs takes two to three times as long
 
     @staticmethod
+    def embedding(inputs_BT: Tensor, weight_VD: Tensor, tied: bool) -> Tensor:
+        """The row of each token; `tied`: they are the output head's too."""
+        return F.embedding(inputs_BT, weight_VD)
+
+    @staticmethod
     def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         return F.layer_norm(x, weight.shape, weight, bias, eps)
 
@@ -342,7 +347,7 @@ class GPTModel(nn.Module):
         if past + T > self.config.context_length:
             raise ValueError(f"{past + T} tokens do not fit in a context of {self.config.context_length}")
         positions_T = torch.arange(past, past + T, device=inputs_BT.device)
-        x_BTD, rotation = self.tok_emb(inputs_BT), None
+        x_BTD, rotation = self.ops.embedding(inputs_BT, self.tok_emb.weight, self.out_head is None), None
         if self.pos_emb is not None:
             x_BTD = x_BTD + self.pos_emb(positions_T)
         else:
@@ -409,7 +414,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     a row needs only that row's softmax, so it is taken while the chunk is at hand, and only sums are kept.
     """
 
-    CHUNK = 2**26  # logits at once: 128 MB in 16 bits
+    CHUNK = 2**27  # logits at once: 256 MB in 16 bits
 
     @staticmethod
     def forward(
@@ -420,8 +425,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         autocast = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if autocast else rows_ND.dtype
         # Rows of zeros more, where V is no multiple of 64: a product with an odd number of columns takes half as long again.
-        weight = torch.zeros(-(-V // 64) * 64, weight_VD.shape[1], dtype=dtype, device=device)
-        weight[:V] = weight_VD
+        weight = torch.empty(-(-V // 64) * 64, weight_VD.shape[1], dtype=dtype, device=device)
+        weight[:V], weight[V:] = weight_VD, 0
         total = torch.zeros((), device=device)
         rows_grad = torch.empty_like(rows_ND) if need_gradient else None
         weight_grad = None

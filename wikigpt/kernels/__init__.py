@@ -10,6 +10,7 @@ import ctypes
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wikigpt.kernels.build import library
@@ -31,6 +32,11 @@ class Kernels:
     def sums(self, size: int) -> Tensor:
         """One row for each thread, to add to."""
         return torch.zeros(self._threads, size)
+
+    def embedding(self, inputs_BT: Tensor, weight_VD: Tensor, tied: bool) -> Tensor:
+        """The head's gradient has a row for every token already: the few rows of those that were read are added to it, not
+        a second gradient as large, nearly all of it zeros."""
+        return F.embedding(inputs_BT, weight_VD, sparse=tied)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         return _Norm.apply(self, x, weight, bias, eps)
