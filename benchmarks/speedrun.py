@@ -36,7 +36,8 @@ def ours(wiki: str, steps: int, flags: str, seed: int) -> tuple[float, float]:
         prepare = [*command, "prepare", "--wiki", wiki, "--source", "sample"]
         subprocess.run(prepare, cwd=place, check=True, capture_output=True)
         train = ["train", "--run", "r", "--model_config", "modern_tiny", "--training_setting", "small_models"]
-        train += ["--max_steps", str(steps), "--seed", str(seed), *shlex.split(flags)]
+        train += ["--max_steps", str(steps), "--seed", str(seed)]
+        train += ["--eval_every", str(steps), *shlex.split(flags)]  # once, at the end, as nanoGPT's
         subprocess.run([*command, *train], cwd=place, check=True, capture_output=True)
         seconds = time.perf_counter() - start
         rows = [json.loads(line) for line in Path(place, "models/r/metrics.jsonl").read_text().splitlines()]
