@@ -220,3 +220,9 @@ def test_built_by_two_at_once_and_again_where_damaged(nothing_built):
     built.write_bytes(whole[:1000])
     assert subprocess.run([sys.executable, "-c", BUILD]).returncode == 0
     assert len(built.read_bytes()) == len(whole)
+
+
+def test_where_nothing_can_be_kept_they_are_built_each_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert choose_backend("cpu") == ("kernels", "")

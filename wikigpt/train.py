@@ -174,7 +174,7 @@ class Report:
             "loss": loss,
             "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
             **known,
-            "data_share": known["data_seconds"] / seconds,
+            "data_share": min(1.0, known["data_seconds"] / seconds),
             "tokens_per_second": tokens / seconds,
             "mfu": tokens * self.flops / seconds / self.machine.peak_flops,
             "memory": used_memory(self.machine.device),

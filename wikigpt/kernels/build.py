@@ -28,12 +28,20 @@ def library() -> ctypes.CDLL:
     _load_openmp()
     try:
         command = [*_compiler(), *FLAGS, *((WIDE,) if platform.machine() == "x86_64" else ())]
-        return _built(command, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wikigpt")
-    except PermissionError:
-        with tempfile.TemporaryDirectory() as place:  # a home that cannot be written to
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wikigpt"
+        if _writable(folder):
+            return _built(command, folder)
+        with tempfile.TemporaryDirectory() as place:  # built again each time
             return _built(command, Path(place))
     except (RuntimeError, ValueError) as error:  # no home at all, or a CC that is no command
         raise OSError(str(error)) from error
+
+
+def _writable(folder: Path) -> bool:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK)
+    return False
 
 
 def _compiler() -> list[str]:
@@ -50,7 +58,6 @@ def _built(command: list[str], folder: Path) -> ctypes.CDLL:
     path = folder / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
     made = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(made[:-32]).digest() != made[-32:]:
-        folder.mkdir(parents=True, exist_ok=True)
         _build(command, sources[0], path)
     return ctypes.CDLL(str(path))
 
