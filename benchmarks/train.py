@@ -61,19 +61,12 @@ def ours(shape: tuple[int, ...], backend: str, dtype: str = "bfloat16", rate: fl
     return step
 
 
-def nanogpt(shape: tuple[int, ...], clone: Path) -> Step:
-    """The step of nanoGPT's train.py: on a CPU it is float32, and its AdamW is not fused."""
+def peer(gpt: Any, optimizer: Any, loss_of: Callable[[Any, Any], Any]) -> Step:
+    """A step as all peers do it."""
     import torch
 
-    sys.path.insert(0, str(clone))
-    import model as theirs
-
-    layers, width, heads, context, _ = shape
-    gpt = theirs.GPT(theirs.GPTConfig(context, VOCABULARY, layers, heads, width, 0.0, True))
-    optimizer = gpt.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")
-
     def step(inputs: Any, targets: Any) -> float:
-        _, loss = gpt(inputs, targets)
+        loss = loss_of(inputs, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(gpt.parameters(), 1.0)
         optimizer.step()
@@ -81,6 +74,18 @@ def nanogpt(shape: tuple[int, ...], clone: Path) -> Step:
         return loss.item()
 
     return step
+
+
+def nanogpt(shape: tuple[int, ...], clone: Path) -> Step:
+    """nanoGPT's model as its train.py trains it: on a CPU it is float32, and its AdamW is not fused."""
+    sys.path.insert(0, str(clone))
+    import model as theirs
+
+    layers, width, heads, context, _ = shape
+    gpt = theirs.GPT(theirs.GPTConfig(context, VOCABULARY, layers, heads, width, 0.0, True))
+    optimizer = gpt.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")
+
+    return peer(gpt, optimizer, lambda inputs, targets: gpt(inputs, targets)[1])
 
 
 def transformers(shape: tuple[int, ...], dtype: str) -> Step:
@@ -94,20 +99,15 @@ def transformers(shape: tuple[int, ...], dtype: str) -> Step:
     gpt = GPT2LMHeadModel(config).to(getattr(torch, dtype))
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
 
-    def step(inputs: Any, targets: Any) -> float:
-        logits = gpt(inputs).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(gpt.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.item()
+    def loss(inputs: Any, targets: Any) -> Any:
+        return torch.nn.functional.cross_entropy(gpt(inputs).logits.flatten(0, 1), targets.flatten())
 
-    return step
+    return peer(gpt, optimizer, loss)
 
 
 def litgpt(shape: tuple[int, ...], clone: Path) -> Step:
-    """litgpt's GPT in the shape of a GPT-2, with the loss of its pretrain.py (chunks of 128) and AdamW, float32."""
+    """litgpt's GPT in the shape of a GPT-2 but with rotary positions, the loss of its pretrain.py (chunks of 128), AdamW,
+    float32."""
     import torch
 
     sys.path.insert(0, str(clone))
@@ -125,15 +125,7 @@ def litgpt(shape: tuple[int, ...], clone: Path) -> Step:
     gpt.max_seq_length = context
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
 
-    def step(inputs: Any, targets: Any) -> float:
-        loss = chunked_cross_entropy(gpt(inputs), targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(gpt.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.item()
-
-    return step
+    return peer(gpt, optimizer, lambda inputs, targets: chunked_cross_entropy(gpt(inputs), targets))
 
 
 def one(row: str, asked: argparse.Namespace) -> dict[str, float]:

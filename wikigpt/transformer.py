@@ -80,7 +80,7 @@ class Plain:
     """What is no matrix product, in plain PyTorch. Whoever has the same faster gives it to `GPTModel.use` (wikigpt.kernels
     has it in C, for CPUs)."""
 
-    PLAIN_UP_TO = 512  # positions; so far PyTorch's fused kernel for CPUs takes two to three times as long
+    PLAIN_UP_TO = 512  # positions: up to there PyTorch's fused kernel for CPUs takes two to three times as long
 
     @staticmethod
     def embedding(inputs_BT: Tensor, weight_VD: Tensor, tied: bool) -> Tensor:
