@@ -15,6 +15,7 @@ from wikigpt import hardware
 from wikigpt.config import MODEL_CONFIGS, TRAINING_SETTINGS, ModelConfig, TrainingSettings
 from wikigpt.data.loader import Batch
 from wikigpt.optim import make_optimizer, training_step
+from wikigpt.parallel import Loss
 from wikigpt.transformer import GPTModel
 
 if sys.argv[1] == "keep":
@@ -27,7 +28,7 @@ tokens = torch.randint(model.config.vocab_size, (settings.batch_size, model.conf
 times = []
 for _ in range(15):
     start = time.perf_counter()
-    training_step(model, optimizer, scaler, Batch(tokens[:, :-1], tokens[:, 1:]), settings, machine)
+    training_step(Loss(model), optimizer, scaler, Batch(tokens[:, :-1], tokens[:, 1:]), settings, machine)
     times.append(time.perf_counter() - start)
 print(settings.batch_size * model.config.context_length / sorted(times)[len(times) // 2])
 """

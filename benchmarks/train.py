@@ -37,7 +37,7 @@ def ours(shape: tuple[int, ...], backend: str, dtype: str = "bfloat16", rate: fl
     import torch
 
     from wikigpt import hardware
-    from wikigpt.backend import use_backend
+    from wikigpt.backend import training_net
     from wikigpt.config import TRAINING_SETTINGS, ModelConfig, TrainingSettings
     from wikigpt.data.loader import Batch
     from wikigpt.optim import make_optimizer, training_step
@@ -51,12 +51,12 @@ def ours(shape: tuple[int, ...], backend: str, dtype: str = "bfloat16", rate: fl
     changes = {"batch_size": windows, "weight_decay": 0.1, "learning_rate": rate}
     settings = TrainingSettings(**TRAINING_SETTINGS["fast"] | changes)
     model = GPTModel(ModelConfig(VOCABULARY, context, width, heads, layers, 0.0, True))
-    use_backend(model, machine)
+    net = training_net(model, machine)
     optimizer = make_optimizer(model, settings, dtype)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
 
     def step(inputs: Any, targets: Any) -> float:
-        return float(training_step(model, optimizer, scaler, Batch(inputs, targets), settings, machine)[0])
+        return float(training_step(net, optimizer, scaler, Batch(inputs, targets), settings, machine)[0])
 
     return step
 

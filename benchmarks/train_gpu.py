@@ -43,7 +43,7 @@ def ours(name: str, backend: str, asked: argparse.Namespace) -> Any:
     import torch
 
     from wikigpt import hardware
-    from wikigpt.backend import use_backend
+    from wikigpt.backend import training_net
     from wikigpt.config import TRAINING_SETTINGS, ModelConfig, TrainingSettings
     from wikigpt.data.loader import Batch
     from wikigpt.optim import make_optimizer, training_step
@@ -54,11 +54,11 @@ def ours(name: str, backend: str, asked: argparse.Namespace) -> Any:
     parts = {"batch_size": asked.batch[0], "gradient_accumulation_steps": asked.accumulation}
     training = "modern_124m" if name == "modern_124m" else "large_models"
     settings = TrainingSettings(**TRAINING_SETTINGS[training] | parts)
-    model = GPTModel(ModelConfig(**fields)).to(asked.device)
-    use_backend(model, machine)
+    model = GPTModel(ModelConfig(**fields))
+    net = training_net(model, machine)
     optimizer = make_optimizer(model, settings, "bfloat16")
     scaler = torch.amp.GradScaler(asked.device, enabled=False)
-    return lambda inputs, targets: training_step(model, optimizer, scaler, Batch(inputs, targets), settings, machine)
+    return lambda inputs, targets: training_step(net, optimizer, scaler, Batch(inputs, targets), settings, machine)
 
 
 def nanogpt(name: str, asked: argparse.Namespace) -> Any:
@@ -152,6 +152,7 @@ def main() -> None:
 def compare(asked: argparse.Namespace) -> None:
     """All rows at all batches, in turns, and the table."""
     from wikigpt import hardware
+    from wikigpt.cards import card_called
     from wikigpt.config import ModelConfig
     from wikigpt.plan import flops_per_token
 
@@ -174,7 +175,8 @@ def compare(asked: argparse.Namespace) -> None:
                 print(f"{row}, batch {batch}: {found[row][batch][-1]}", file=sys.stderr, flush=True)
     rate = median(rates)
     name = hardware.detect(asked.device, "bfloat16").name
-    sheet = hardware._datasheet(name)
+    card = card_called(name)
+    sheet = card.flops if card else 0.0
     of_sheet = f"{sheet / 1e12:,.0f} by its datasheet" if sheet else "no figure by datasheet"
     print(f"\n{name}: {rate / 1e12:,.2f} TFLOP/s measured, {of_sheet}\n")
     print("| | batch | tokens/s | MFU of measured | of datasheet | GiB | s to the first step |\n" + "|---" * 7 + "|")

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from wikigpt import config as defaults
-from wikigpt import hardware, plan, train
+from wikigpt import hardware, train, trial
 from wikigpt.checkpoint import newest_checkpoint
 from wikigpt.cli import main
 
@@ -18,7 +18,7 @@ LENGTH = (
 def quick() -> None:
     """Less of what takes its time and is no matter here: the timings behind MFU and --hours, the length of samples."""
     hardware.PEAK_SECONDS = 0.05
-    plan.TIMING_SECONDS = 0.3
+    trial.TIMING_SECONDS = 0.3
     train.SAMPLING = replace(train.SAMPLING, max_gen=6)
 
 

@@ -95,11 +95,8 @@ class Script(torch.nn.Module):
         self.tok_emb = torch.nn.Embedding(vocab_size, 8)
         self.rest = list(ids)
 
-    def hidden(self, inputs_BT, cache=None):
-        return torch.zeros(1, inputs_BT.shape[1], 8)
-
-    def head(self, hidden):
-        return torch.nn.functional.one_hot(torch.tensor(self.rest.pop(0)), self.config.vocab_size).float()
+    def next_logits(self, inputs_BT, cache=None):
+        return torch.nn.functional.one_hot(torch.tensor([self.rest.pop(0)]), self.config.vocab_size).float()
 
 
 @pytest.mark.parametrize("text", ["naïve 👩‍👩‍👧‍👦 हिन्दी 維基", "日本語"])

@@ -10,12 +10,13 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wikigpt.config import BACKENDS
 from wikigpt.errors import ConfigError
-from wikigpt.hardware import Machine
+from wikigpt.hardware import DTYPES, Machine
 from wikigpt.kernels import Kernels
+from wikigpt.parallel import wrap
 from wikigpt.transformer import GPTModel, Plain
 
 
@@ -60,6 +61,15 @@ def use_backend(model: GPTModel, machine: Machine) -> None:
         for block in model.blocks:  # one graph for all of them: starts far sooner than the whole model as one
             block.compile()
         model.use(_Compiled)
+
+
+def training_net(model: GPTModel, machine: Machine, parallel: str = "", recompute: bool = False) -> nn.Module:
+    """A model as a machine and its world train it, on its device: what gives the summed loss of a rank's batch. `recompute`:
+    with activation checkpointing."""
+    use_backend(model, machine)
+    for block in model.blocks:
+        block.recompute = recompute  # type: ignore[assignment]
+    return wrap(model, parallel, machine.device, DTYPES[machine.dtype], machine.world)
 
 
 class _Compiled(Plain):

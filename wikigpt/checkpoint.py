@@ -1,9 +1,12 @@
 """A run's state on disk: full tensors in safetensors, the rest in JSON, no pickle.
 
     models/<run>/checkpoints/step_00000100/model.safetensors       weights, float32
-                                           optimizer.safetensors   moments by parameter, random states
+                                           optimizer.safetensors   moments by parameter
                                            state.json              step, validation loss, SHA-256 of both files
     models/<run>/latest, best                                      "step_00000100"
+
+The first rank writes and reads; what others have of a tensor it gets from them and gives to them, one tensor after the
+other. So a checkpoint is the same from any number of ranks, whole or in parts, and any number can go on from it.
 
 A checkpoint is written beside its place and renamed when whole, so a folder named step_... is complete unless the disk
 lost it; the checksums tell. The newest complete one wins. Kept are the newest two (one to fall back on), the one with the
@@ -28,10 +31,13 @@ from wikigpt.config import RunConfig, remove_folder, write_json, write_text
 from wikigpt.data.shards import file_hash
 from wikigpt.errors import RunError
 from wikigpt.optim import stable_steps
+from wikigpt.parallel import ALONE, World, own, parameters, spread, whole
 from wikigpt.runs import checkpoints, step_of
+from wikigpt.transformer import GPTModel, pad_rows
 
 NEWEST = 2  # kept, whatever they are
 WEIGHTS = "model.safetensors"
+MOMENTS = "optimizer.safetensors"
 
 
 def save_checkpoint(
@@ -42,19 +48,21 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     validation_loss: float | None,
-) -> Path:
+    world: World = ALONE,
+) -> None:
     """Writes the state after `step` optimiser steps, with its validation loss where it was measured, and removes the
     checkpoints that need not be kept. Raises OSError where it cannot be written; nothing is lost then."""
+    weights = _whole_tensors(dict(parameters(model)), world)
+    moments = _whole_tensors(_moments(model, optimizer), world)
+    if not world.first:
+        return
     final = run / "checkpoints" / f"step_{step:08d}"
     partial = final.with_name(final.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    weights = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
     try:
         save_tensors(weights, partial / WEIGHTS)
-        save_tensors(
-            _optimizer_tensors(model, optimizer) | _random_states(config.device), partial / "optimizer.safetensors"
-        )
+        save_tensors(moments, partial / MOMENTS)
         hashes = {path.name: file_hash(path) for path in sorted(partial.iterdir())}
         state = {"step": step, "validation_loss": validation_loss, "scaler": scaler.state_dict(), "files": hashes}
         write_json(partial / "state.json", state)
@@ -65,7 +73,6 @@ def save_checkpoint(
     partial.rename(final)
     write_text(run / "latest", final.name + "\n")
     _remove_old(run, config)
-    return final
 
 
 def newest_checkpoint(run: Path, weights_only: bool = False) -> Path | None:
@@ -112,35 +119,50 @@ def find_checkpoint(run: Path, which: str) -> Path:
     return path
 
 
-def load_weights(checkpoint: Path, model: nn.Module) -> int:
+def load_weights(checkpoint: Path, model: GPTModel) -> int:
     """Copies the weights of a checkpoint into the model and returns its step."""
-    try:
-        model.load_state_dict(load_file(checkpoint / WEIGHTS))
-    except RuntimeError as error:
-        problem = f"The weights in {checkpoint} are of another model than its run.json."
-        raise RunError(problem, "Restore run.json, or start over with --fresh.") from error
+    fill(model, load_file(checkpoint / WEIGHTS), str(checkpoint))
     return int(_state(checkpoint)["step"])
 
 
 def load_checkpoint(
-    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, device: str
+    checkpoint: Path,
+    model: GPTModel,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    world: World = ALONE,
 ) -> int:
-    """Brings model, optimiser, scaler and random states back to where they were saved; returns the step."""
-    step = load_weights(checkpoint, model)
-    tensors = load_file(checkpoint / "optimizer.safetensors")
-    parameters = dict(model.named_parameters())
-    for key, tensor in tensors.items():
+    """Brings model, optimiser and scaler back to where they were saved; returns the step."""
+    weights, moments = (load_file(checkpoint / name) if world.first else {} for name in (WEIGHTS, MOMENTS))
+    state, scalars = world.from_first(lambda: (_state(checkpoint), {key: t.dim() == 0 for key, t in moments.items()}))
+    fill(model, weights, str(checkpoint), world)
+    named = parameters(model)
+    for key, scalar in scalars.items():
         name, _, quantity = key.rpartition("/")
-        if name in parameters:  # AdamW counts its steps on the CPU or beside a fused parameter; the rest lies beside it
-            optimizer.state[parameters[name]][quantity] = tensor.to(parameters[name].device)
-    if scaler_state := _state(checkpoint)["scaler"]:
-        scaler.load_state_dict(scaler_state)
-    torch.set_rng_state(tensors["random/cpu"])
-    if device == "cuda" and "random/cuda" in tensors:  # not there where the run began on another device
-        torch.cuda.set_rng_state(tensors["random/cuda"])
-    elif device == "mps" and "random/mps" in tensors:
-        torch.mps.set_rng_state(tensors["random/mps"])
-    return step
+        if name in named:  # others are random states, which earlier versions kept
+            like = named[name].detach()
+            like = torch.zeros((), device=like.device) if scalar else like
+            optimizer.state[named[name]][quantity] = spread(moments.get(key), like, world)
+    if state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
+    return int(state["step"])
+
+
+def fill(model: GPTModel, weights: dict[str, Tensor], place: str, world: World = ALONE) -> None:
+    """Copies whole tensors, which the first rank has from a `place`, into the model. Raises RunError where they are of
+    another one."""
+    world.from_first(lambda: _check_names(model, weights, place))
+    with torch.no_grad():
+        for name, parameter in parameters(model).items():
+            own(parameter).copy_(own(spread(weights.get(name), parameter.detach(), world)))
+
+
+def _check_names(model: GPTModel, weights: dict[str, Tensor], place: str) -> None:
+    pad_rows(model, weights)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    if {name: tensor.shape for name, tensor in weights.items()} != shapes:
+        problem = f"The weights in {place} are of another model than its run.json."
+        raise RunError(problem, "Restore run.json, or start over with --fresh.")
 
 
 def rewind(run: Path, old: RunConfig, new: RunConfig) -> str | None:
@@ -227,18 +249,19 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
         raise OSError(number, os.strerror(number) if number else str(error), str(path)) from error
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{name}/{quantity}": tensor.detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
+        f"{name}/{quantity}": tensor
+        for name, parameter in parameters(model).items()
         for quantity, tensor in optimizer.state[parameter].items()
     }
 
 
-def _random_states(device: str) -> dict[str, Tensor]:
-    states = {"random/cpu": torch.get_rng_state()}
-    if device == "cuda":
-        states["random/cuda"] = torch.cuda.get_rng_state()
-    elif device == "mps":
-        states["random/mps"] = torch.mps.get_rng_state()
-    return states
+def _whole_tensors(tensors: dict[str, Tensor], world: World) -> dict[str, Tensor]:
+    """On the CPU of the first rank; the others only help, one tensor after the other, so that no card holds them all."""
+    found = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())
+        if world.first:
+            found[name] = full.cpu().contiguous()
+    return found

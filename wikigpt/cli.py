@@ -23,7 +23,7 @@ import wikigpt
 from wikigpt import config as defaults
 from wikigpt.demo import Demo
 from wikigpt.errors import ConfigError, WikiGPTError, out_of_memory
-from wikigpt.verbs import DataExtract, DataShow, DataStats, Evaluate, Export, Generate, Prepare, Runs, Train
+from wikigpt.verbs import DataExtract, DataShow, DataStats, Evaluate, Export, Generate, Plan, Prepare, Runs, Train
 from wikigpt.verbs.common import colour_on
 
 VERBS: dict[str, Any] = {
@@ -32,6 +32,7 @@ VERBS: dict[str, Any] = {
     "evaluate": Evaluate,
     "generate": Generate,
     "export": Export,
+    "plan": Plan,
     "runs": Runs,
     "data extract": DataExtract,
     "data stats": DataStats,
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str], settings: ModuleType | SimpleNamespace = defa
         verb = _parse(_verb_first(list(arguments)), program)
         path = verb.common.config
         record, code = verb(settings if path is None else read_settings(path))
-        if as_json:
+        if as_json and record:  # of several ranks the first has one
             print(json.dumps(record))
         sys.stdout.flush()
         return int(code)

@@ -246,6 +246,7 @@ class ModelConfig:
 HUB = "hf://"  # before USER/NAME@COMMIT, in `init_from`: weights that came from the hub
 
 BACKENDS = ("plain", "kernels", "compiled")
+PARALLEL = ("ddp", "fsdp")
 SCHEDULES = ("cosine", "wsd", "constant")
 OPTIMIZERS = ("adamw", "muon")
 
@@ -390,6 +391,9 @@ class RunConfig:
     init_source: list[dict[str, Any]] = field(default_factory=list)  # the same of the run whose weights it began with
     hardware: str = ""  # what it runs on, in words
     backend: str = ""  # wikigpt/backend.py; "" of runs from before there was a choice, which were plain
+    world_size: int = 1  # processes that share each step
+    parallel: str = ""  # how: wikigpt/parallel.py; "" of a single process
+    activation_checkpointing: bool = False
     wikigpt_commit: str = ""  # of the clone that it was trained with; "" where that is not known
 
     @property

@@ -7,7 +7,7 @@ loss and perplexity per token, it can be compared between tokenizers.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,6 +18,7 @@ from wikigpt.backend import as_written
 from wikigpt.data.loader import Batch, evaluation_batches
 from wikigpt.data.shards import Data, DataFolder
 from wikigpt.hardware import Machine
+from wikigpt.parallel import World
 from wikigpt.transformer import GPTModel
 
 BIGRAM_TOKENS = 50_000_000  # training tokens that the bigram counts at the most
@@ -53,21 +54,36 @@ class Score:
         return figures | {"scored_tokens": self.tokens, "scored_bytes": self.bytes}
 
 
-@torch.inference_mode()
+@torch.no_grad()  # and not inference_mode, whose tensors FSDP would use again when it trains
 def evaluate(model: GPTModel, batches: Iterable[Batch], token_bytes: np.ndarray, machine: Machine) -> Score:
     """Scores a model on batches; `token_bytes` gives the bytes of each id. Leaves the model in the mode it was in and
     draws no random number, so that training goes on as if nothing had happened."""
     training = model.training
     model.eval()
     nats, tokens, size = 0.0, 0, 0
-    for batch in batches:
-        size += int(token_bytes[batch.targets_BT.numpy()].sum())
-        tokens += batch.targets_BT.numel()
+    for batch in _shared_out(batches, machine.world):
+        if batch.weight:
+            size += int(token_bytes[batch.targets_BT.numpy()].sum())
+            tokens += batch.targets_BT.numel()
         on_device = batch.to(machine.device)
         with machine.autocast():
-            nats += model.loss(on_device.inputs_BT, on_device.targets_BT, reduction="sum").item()
+            loss = model.loss(on_device.inputs_BT, on_device.targets_BT, reduction="sum")
+        nats += loss.item() * batch.weight
     model.train(training)
-    return Score(nats, tokens, size)
+    nats, *counts = machine.world.sum(nats, tokens, size)
+    return Score(nats, *map(round, counts))
+
+
+def _shared_out(batches: Iterable[Batch], world: World) -> Iterator[Batch]:
+    """Every so many batches one is this rank's. All ranks get as many: of a model in parts all must be at work at once."""
+    turn: list[Batch] = []
+    for batch in batches:
+        turn.append(batch)
+        if len(turn) == world.size:
+            yield turn[world.rank]
+            turn = []
+    if turn:
+        yield turn[world.rank] if world.rank < len(turn) else turn[0].idle()
 
 
 def evaluate_split(

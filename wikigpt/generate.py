@@ -101,7 +101,7 @@ def window_start(length: int, context_length: int) -> int:
     return -(-(length - context_length) // jump) * jump
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def generate_ids(
     model: GPTModel, prompt: list[int], end_of_text: int, sampling: Sampling, use_cache: bool = True
 ) -> Iterator[int]:
@@ -119,9 +119,8 @@ def generate_ids(
             unread = ids[start:]
         else:
             unread = ids[-1:]
-        hidden_1TD = model.hidden(torch.tensor([unread], device=device), cache)
-        logits_V = model.head(hidden_1TD[0, -1])
-        token = next_token(logits_V, sampling, generator)
+        logits_1V = model.next_logits(torch.tensor([unread], device=device), cache)
+        token = next_token(logits_1V[0], sampling, generator)
         if token == end_of_text:
             return
         ids.append(token)

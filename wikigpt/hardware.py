@@ -19,16 +19,12 @@ import torch
 from loguru import logger
 from torch import Tensor
 
+from wikigpt.cards import card_called
 from wikigpt.errors import ConfigError
+from wikigpt.parallel import ALONE, World
 
 PEAK_SECONDS = 0.4  # that a type is timed for
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-# Dense 16-bit matrix TFLOP/s by datasheet; the longest name that fits counts.
-DATASHEET = {
-    "T4": 65, "V100": 125, "A100": 312, "A10": 125, "A10G": 70, "L4": 121, "L40S": 362, "RTX 3090": 71, "RTX 4090": 165,
-    "RTX A6000": 155, "H100": 989, "H100 PCIe": 756, "H200": 989, "B200": 2250,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,11 +40,13 @@ class Machine:
     peak_flops: float
     peak_source: str  # "datasheet" or "measured"
     backend: str = "plain"
+    world: World = ALONE  # the others that train the same model
 
     def __str__(self) -> str:
         peak = f"{self.peak_flops / 1e9:,.0f} GFLOP/s {self.peak_source}"
         where = f"{self.name}, {self.threads} threads" if self.device == "cpu" else self.name
         memory = f"{self.memory / 2**30:.0f} GiB"
+        where = where if self.world.size == 1 else f"{self.world.size} x {where}"
         return f"{self.device} ({where}), {self.dtype} ({self.dtype_reason}), {self.backend}, {memory}, {peak}"
 
     def autocast(self) -> torch.autocast:
@@ -73,7 +71,8 @@ def detect(device: str, dtype: str | None = None, threads: int | None = None) ->
         best, reason, speed = dtype, "as asked", 0.0
     else:
         best, reason, speed = _cuda_precision() if device == "cuda" else _timed_precision(device)
-    peak, source = _datasheet(name) if device == "cuda" and best != "float32" else 0.0, "datasheet"
+    card = card_called(name) if device == "cuda" and best != "float32" else None
+    peak, source = card.flops if card else 0.0, "datasheet"
     if not peak:
         peak, source = speed or _matmul_speeds(device, DTYPES[best])[0], "measured"
     return Machine(device, name, best, reason, threads, device_memory(device), peak, source)
@@ -133,11 +132,6 @@ def physical_cores() -> int:
     """Cores that this process may use; two hardware threads of one core only get in each other's way."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
-
-
-def _datasheet(name: str) -> float:
-    fits = [card for card in DATASHEET if re.search(rf"\b{card}\b", name)]
-    return DATASHEET[max(fits, key=len)] * 1e12 if fits else 0.0
 
 
 def _matmul_speeds(device: str, *dtypes: torch.dtype, n: int = 1024, seconds: float | None = None) -> list[float]:

@@ -169,8 +169,8 @@ def _smooth(values: list[float]) -> list[float]:
 class LiveView:
     """The last row of each kind on the terminal, redrawn in place; plain lines where the output is no terminal."""
 
-    def __init__(self, total_steps: int, start_step: int) -> None:
-        self.console = Console(stderr=True)
+    def __init__(self, total_steps: int, start_step: int, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
         self.total_steps = total_steps
         self.progress = Progress(
             TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"),
@@ -183,12 +183,12 @@ class LiveView:
         self._live = Live(self.progress, console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveView":
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:
             self._live.stop()
 
     def train(self, row: dict[str, Any], seconds_per_step: float) -> None:

@@ -4,7 +4,9 @@ Source: Loshchilov & Hutter 2019 (AdamW); Hu et al. 2024, "MiniCPM" (warm-up, st
 """
 
 import math
-from typing import Any
+import socket
+from contextlib import nullcontext
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +15,27 @@ from wikigpt.config import TrainingSettings
 from wikigpt.data.loader import Batch
 from wikigpt.errors import RunError, out_of_memory
 from wikigpt.hardware import DTYPES, Machine
-from wikigpt.transformer import GPTModel
+from wikigpt.parallel import (
+    ALONE,
+    Replicas,
+    World,
+    average_gradients,
+    gathered_out,
+    in_parts,
+    not_yet,
+    own,
+    shared_out,
+    whole,
+)
 
 COSINE_FLOOR = 0.1  # of the highest rate, where a cosine ends
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings, dtype: str = "float32") -> torch.optim.AdamW:
+def make_optimizer(
+    model: nn.Module, settings: TrainingSettings, dtype: str = "float32", world: World = ALONE
+) -> torch.optim.AdamW:
     """AdamW, with decay on matrices only: a bias or a norm's scale has no business near zero. With `muon` the matrices of
-    the blocks are Muon's; `dtype` is what they are made orthogonal in."""
+    the blocks are Muon's; `dtype` is what they are made orthogonal in, and `world` shares that work."""
     named = dict(model.named_parameters())
     muons = [n for n, p in named.items() if settings.optimizer == "muon" and n.startswith("blocks.") and p.dim() == 2]
     rest = [p for n, p in named.items() if n not in muons]
@@ -37,7 +52,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, dtype: str = "f
         muon = {"lr": rate, "factor": rate / settings.learning_rate, "momentum": settings.momentum, "parts": parts}
         if names:
             groups.append({"params": [named[n] for n in names], "weight_decay": decay, **muon})
-    return Muon(groups, DTYPES[dtype], **rates)
+    return Muon(groups, DTYPES[dtype], world, **rates)
 
 
 # At first a mean over fewer gradients, since they still change fast.
@@ -51,12 +66,14 @@ class Muon(torch.optim.AdamW):
     of them alike. The rate of a matrix with more rows than columns grows with the root of their ratio, so that one rate fits
     all shapes.
 
+    Of several ranks each makes its share of the matrices orthogonal.
+
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
 
-    def __init__(self, groups: list[dict[str, Any]], dtype: torch.dtype, **rates: Any) -> None:
+    def __init__(self, groups: list[dict[str, Any]], dtype: torch.dtype, world: World = ALONE, **rates: Any) -> None:
         super().__init__(groups, **rates)
-        self.dtype = dtype
+        self.dtype, self.world = dtype, world
         self._step_supports_amp_scaling = False  # a scaler must pass over a broken step, ours too
 
     @torch.no_grad()
@@ -75,13 +92,20 @@ class Muon(torch.optim.AdamW):
 
     def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """One step of matrices (rows, columns) of one shape, all at once."""
-        directions = torch.stack([self._direction(p, group["momentum"]) for p in parameters])
-        N, rows, columns = directions.shape
+        rows, columns = parameters[0].shape
         parts = group["parts"]
-        steps = orthogonal(directions.view(N * parts, rows // parts, columns), self.dtype)
-        steps *= group["lr"] * max(1.0, rows / parts / columns) ** 0.5
-        for parameter, step in zip(parameters, steps.view(N, rows, columns), strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step)
+
+        def nearest(matrices: Tensor) -> Tensor:  # of those that are several in one, of each
+            return orthogonal(matrices.view(-1, rows // parts, columns), self.dtype).view(matrices.shape)
+
+        directions = torch.stack([own(self._direction(p, group["momentum"])) for p in parameters])
+        if in_parts(parameters[0]):
+            steps = gathered_out(nearest, directions, rows, self.world)
+        else:
+            steps = shared_out(nearest, directions, self.world)
+        scale = group["lr"] * max(1.0, rows / parts / columns) ** 0.5
+        for parameter, step in zip(parameters, steps, strict=True):
+            own(parameter).mul_(1 - group["lr"] * group["weight_decay"]).sub_(step, alpha=scale)
 
     def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
         """Nesterov's look ahead: the gradient once more on top of its running mean."""
@@ -107,7 +131,7 @@ MARGIN = 0.02  # by which 16-bit sums may exceed 1
 
 
 def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest orthogonal matrices (N, rows, columns), nearly: U V' of each U S V'. Float32, calculated in `dtype`."""
+    """The nearest orthogonal matrices (N, rows, columns), nearly: U V' of each U S V'. Calculated in `dtype`."""
     lengths = matrices.norm(dim=(1, 2), keepdim=True)  # in 32 bits: 16 might not hold what is small
     x = (matrices / (lengths * (1 + MARGIN) + 1e-12)).to(dtype)
     if tall := x.shape[1] > x.shape[2]:
@@ -115,7 +139,7 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     for a, b, c in POLAR_EXPRESS:  # sums with products are rounded once: faster, and four times as close in 16 bits
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).float()
+    return x.mT.contiguous() if tall else x
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, total_steps: int, settings: TrainingSettings) -> float:
@@ -158,22 +182,28 @@ class BatchTooLarge(RunError):
 
 
 def training_step(
-    model: GPTModel,
+    net: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     batch: Batch,
     training: TrainingSettings,
     machine: Machine,
 ) -> Tensor:
-    """One optimiser step on a global batch, cut into equal parts whose gradients add up to that of the whole. Returns
-    the mean loss in nats per token and the length of the gradient before clipping, on the device: nothing here waits for it
-    (but a scaler). Raises BatchTooLarge."""
+    """One optimiser step. `net` gives the summed loss of a batch (parallel.wrap), `batch` is this rank's share of the global
+    one, which is cut into parts whose gradients add up to that of the whole. Returns the mean loss in nats per token and the
+    length of the gradient before clipping, of the global batch, on the device: nothing here waits for it (but a scaler).
+    Raises BatchTooLarge, on all ranks, or RunError where only this rank has too little memory and cannot tell the others."""
+    world = machine.world
+    tokens = training.windows_per_step * batch.inputs_BT.shape[1]
+    parts = batch.to(machine.device).split(parts_of_step(training, world))
+    careful = isinstance(net, Replicas) and net.careful_steps > 0
     loss, too_large = torch.zeros((), device=machine.device), False
     try:
-        for part in batch.to(machine.device).split(training.gradient_accumulation_steps):
-            with machine.autocast():
-                part_loss = model.loss(part.inputs_BT, part.targets_BT) / training.gradient_accumulation_steps
-            scaler.scale(part_loss).backward()
+        for number, part in enumerate(parts):
+            together = number == len(parts) - 1 and not careful
+            with machine.autocast(), nullcontext() if together else not_yet(net):
+                part_loss = net(part.inputs_BT, part.targets_BT) * (part.weight / tokens)
+            scaler.scale(part_loss * world.size).backward()  # since gradients are averaged over ranks
             loss += part_loss.detach()
     except RuntimeError as error:
         if not out_of_memory(error):
@@ -181,11 +211,35 @@ def training_step(
         too_large = True
     if too_large:  # not raised above: the first error would keep alive all that was calculated up to it
         optimizer.zero_grad(set_to_none=True)
-        problem = f"A forward pass of {training.batch_size} windows needs more memory than there is."
-        raise BatchTooLarge(problem, "Take a smaller --batch_size, --context_length or model.")
+    if careful:  # gradients wait until all ranks are known to have theirs
+        (too_large,) = world.any(too_large)
+    if too_large:
+        optimizer.zero_grad(set_to_none=True)
+        _too_large(training, machine, agreed=world.size == 1 or careful)
+    if isinstance(net, Replicas) and careful:
+        average_gradients(net, world)
+        net.careful_steps -= 1
+    loss = world.add_up(loss)
     scaler.unscale_(optimizer)
-    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm or float("inf"))
+    grad_norm = whole(torch.nn.utils.clip_grad_norm_(net.parameters(), training.max_grad_norm or float("inf")))
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return torch.stack([loss, grad_norm.float()])
+
+
+def parts_of_step(training: TrainingSettings, world: World) -> int:
+    """Forward passes of a rank in an optimiser step: no more windows at once than `batch_size`."""
+    windows = -(-training.windows_per_step // world.size)
+    return -(-windows // training.batch_size)
+
+
+def _too_large(training: TrainingSettings, machine: Machine, agreed: bool) -> NoReturn:
+    problem = f"A forward pass of {training.batch_size} windows needs more memory than there is."
+    if agreed:
+        raise BatchTooLarge(problem, "Take a smaller --batch_size, --context_length or model.")
+    host = f"Rank {machine.world.rank} on {socket.gethostname()} ran out of memory"
+    smaller = max(1, training.batch_size // 2)
+    accumulated = training.windows_per_step // smaller
+    go_on = f"Go on with --batch_size {smaller} --gradient_accumulation_steps {accumulated}."
+    raise RunError(f"{host} in the middle of a step: {problem}", go_on)

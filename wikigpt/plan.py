@@ -1,36 +1,41 @@
-"""What a run will be, before it starts: its settings, its length, and what it costs.
+"""What training a model costs, before a run starts: parameters, FLOPs, memory, time, money, and text.
 
-flags and presets ──> settle() ──> RunConfig (run.json)
+ModelConfig, Card ──> parameters by part ──> FLOPs per token ──> tokens per second ──> hours
+                  ──> memory by part                                                   (all estimates, none needs torch)
 """
 
 import math
-import shutil
-import statistics
-import subprocess
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from shlex import quote
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
-from loguru import logger
+from wikigpt.cards import Card
+from wikigpt.config import TOKENS_PER_PARAMETER, TRAINING_SETTINGS, ModelConfig, TrainingSettings, modern
+from wikigpt.errors import ConfigError
 
-from wikigpt import __version__
-from wikigpt.backend import as_written, use_backend
-from wikigpt.config import TRAINING_SETTINGS, ModelConfig, RunConfig, TrainingSettings, differences, from_preset
-from wikigpt.data.loader import TrainingBatches
-from wikigpt.data.shards import Data
-from wikigpt.errors import ConfigError, RunError, out_of_memory
-from wikigpt.evaluate import evaluate_split
-from wikigpt.generate import Sampling, generate_ids
-from wikigpt.hardware import Machine, forget_used_memory, synchronize, used_memory
-from wikigpt.optim import BatchTooLarge, make_optimizer, training_step
-from wikigpt.transformer import GPTModel
+EPOCHS = 4.0  # up to so many, text that comes again is worth nearly as much as new text
+EPOCHS_SOURCE = "Muennighoff et al. 2023, arXiv 2305.16264"
+MUCH_TEXT = 100e6  # tokens
 
-Presets = Mapping[str, Mapping[str, Any]]
+
+def parameters_by_part(config: ModelConfig) -> dict[str, int]:
+    """How many numbers are learned, part by part; together `config.n_parameters`."""
+    one = replace(config, n_layers=1).n_parameters
+    block = replace(config, n_layers=2).n_parameters - one
+    feed_forward = config.emb_dim * config.ffn_dim * (2 if config.arch == "gpt2" else 3)
+    if config.arch == "gpt2":
+        feed_forward += config.ffn_dim + config.emb_dim
+    embeddings = config.vocab_size * config.emb_dim
+    positions = config.context_length * config.emb_dim if config.arch == "gpt2" else 0
+    norms = config.emb_dim * (2 if config.arch == "gpt2" else 1)
+    return {
+        "token embedding": embeddings,
+        "positions": positions,
+        "attention": config.n_layers * (block - feed_forward - 2 * norms),
+        "feed-forward": config.n_layers * feed_forward,
+        "norms": (2 * config.n_layers + 1) * norms,
+        "output head": 0 if config.tie_embeddings else embeddings,
+    }
 
 
 def flops_per_token(config: ModelConfig) -> float:
@@ -44,14 +49,96 @@ def flops_per_token(config: ModelConfig) -> float:
     return 6.0 * config.n_matrix_parameters + 12.0 * attention
 
 
-def training_memory(config: ModelConfig, batch_size: int) -> float:
-    """Bytes that training takes at the most, within a third or so: 16 per parameter (weight, gradient, two moments of
-    AdamW) and about 34 per position, width and layer of what the backward pass needs (Korthikanti et al. 2022, table 2,
-    without the quadratic term, which SDPA never stores). A modern layer keeps about 70: norms of heads, turned heads, a gate
-    (counted with torch's hooks for saved tensors)."""
-    kept = 34.0 if config.arch == "gpt2" else 70.0
-    activations = kept * batch_size * config.context_length * config.emb_dim * config.n_layers
-    return 16.0 * config.n_parameters + activations
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device at the moment when most are in use."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float  # what the forward pass keeps for the way back
+    logits: float  # of a chunk, and what the head's gradient takes
+    total: float
+
+
+def memory(
+    config: ModelConfig,
+    training: TrainingSettings,
+    dtype: str = "bfloat16",
+    device: str = "cuda",
+    world_size: int = 1,
+    parallel: str = "",
+    recompute: bool = False,
+    kernels: bool = False,
+) -> Memory:
+    """What one device holds. Weights, gradients and moments are float32: 4 + 4 + 8 bytes per parameter, 4 less where Muon
+    has one moment (Rajbhandari et al. 2020, "ZeRO", section 3, without its 16-bit copies); with fsdp a part of that, and
+    two gathered blocks, the embeddings and their gradient whole (section 5.3). Activations: `kept_per_token`. The most is in
+    use when the backward pass begins or when the optimiser moves: blocks have no gradients before the first part's
+    backward pass has come to them."""
+    wide = 4 if dtype == "float32" else 2
+    N, V, D = config.n_parameters, config.vocab_size, config.emb_dim
+    parts = parameters_by_part(config)
+    blocks = parts["attention"] + parts["feed-forward"]
+    outside = parts["token embedding"] + parts["positions"] + parts["output head"]
+    share = world_size if parallel == "fsdp" else 1
+    windows = min(training.batch_size, -(-training.windows_per_step // world_size))
+    accumulated = -(-training.windows_per_step // world_size) > windows
+    tokens = windows * config.context_length
+
+    weights, gradients = 4.0 * N / share, 4.0 * N / share
+    moments = (8.0 * N - (4.0 * blocks if training.optimizer == "muon" else 0.0)) / share
+    layer = tokens * kept_per_token(config, wide, device, kernels)
+    stream = tokens * 4.0 * D
+    kept = config.n_layers * (stream if recompute else layer)
+    kept += stream + tokens * 16.0  # the last norm's input; ids and targets
+    if share > 1:
+        kept += 2 * wide * blocks / config.n_layers + 4.0 * outside + 4.0 * blocks / config.n_layers
+    elif dtype != "float32" and not recompute:
+        kept += wide * blocks  # autocast's copies of weights
+    rows = min(tokens, -(-tokens // max(1, -(-tokens * V // CHUNK))))
+    softmax = rows * V * (0.0 if kernels else 8.0 if wide < 4 else 4.0)  # in 32 bits
+    head = wide * V * D + (4.0 * V * D if wide < 4 else 0.0)  # its gradient, as it is calculated and as it is kept
+    logits = wide * V * D + stream + rows * wide * D + rows * V * wide + max(softmax, head)
+    there = gradients if accumulated else 0.0
+    again = kept + layer + 4.0 * V * D + there if recompute else 0.0
+    moving = gradients + (8.0 + 3 * wide) * (_largest_group(config) if training.optimizer == "muon" else 0.0) / share
+    total = weights + moments + max(kept + logits + there, again, gradients + layer, moving)
+    return Memory(weights, gradients, moments, kept + (layer if recompute else 0.0), logits, total)
+
+
+CHUNK = 2**27  # ChunkedCrossEntropy.CHUNK
+
+
+def kept_per_token(config: ModelConfig, wide: int, device: str, kernels: bool) -> float:
+    """Bytes that one layer keeps of one token for the way back, where matrices are multiplied in `wide` bytes: what each
+    operation needs, added up (the method of Korthikanti et al. 2022, section 4.1). Exact for the CPU, where a test counts it
+    with PyTorch's hooks; a compiled block on a card keeps less."""
+    D, F = config.emb_dim, config.ffn_dim
+    Q, G = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    scores = 0.0  # a score for each position that is seen, where attention is not fused
+    if device == "cpu" and config.context_length <= (256 if kernels and not config.drop_rate else 512):
+        scores = wide * config.n_heads * config.context_length * (3 if config.drop_rate else 1)
+    dropped = (2.0 * wide if device == "cpu" else 2.0) * D if config.drop_rate else 0.0
+    if config.arch == "gpt2":  # norms; q, k, v and the answer; before and after GELU
+        return 2 * D * (4.0 + wide) + 4 * wide * D + 2 * wide * F + scores + dropped
+    if kernels:  # norms; q and the answer, k and v, before and after they are turned; gate, up and their product
+        return 2 * D * (4.0 + wide) + 3 * wide * Q + 3 * wide * G + 3 * wide * F + scores
+    # Plain: every product has its own copy of its input in 16 bits; norms of heads are in 32; k and v are repeated.
+    norm = 8.0 if device == "cpu" else 4.0  # bytes: a CPU has no fused RMSNorm
+    copies = 5 * wide if wide < 4 else 8
+    return (2 * norm + copies) * D + (norm + 4 * wide) * Q + norm * G + 4 * wide * F + scores
+
+
+def _largest_group(config: ModelConfig) -> float:
+    """Parameters in the largest group of matrices of one shape, which Muon moves at once."""
+    D, F = config.emb_dim, config.ffn_dim
+    Q, G = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    shapes = [(3 * D, D), (D, D), (F, D), (D, F)]
+    if config.arch == "qwen3":
+        shapes = [(Q, D), (G, D), (G, D), (D, Q), (F, D), (F, D), (D, F)]
+    sizes = {shape: shapes.count(shape) * shape[0] * shape[1] for shape in shapes}
+    return float(config.n_layers * max(sizes.values()))
 
 
 def choose_model(device: str, memory: int, training_tokens: int) -> tuple[str, str]:
@@ -77,311 +164,137 @@ def choose_training(name: str, model: ModelConfig, device: str, training_tokens:
     return "large_models", "the model has 30 million parameters or more"
 
 
-MUCH_TEXT = 100e6  # tokens
+def parts_that_fit(
+    config: ModelConfig, training: TrainingSettings, card: Card, gpus: int, dtype: str
+) -> tuple[TrainingSettings, str, bool] | None:
+    """How a step is cut so that it fits on such cards by `memory`: the largest parts, in what way the cards share the model
+    ("" of one), and whether with activation checkpointing; None where it does not fit in any way."""
+    windows = training.windows_per_step
+    most = min(max(1, 2**17 // config.context_length), -(-windows // gpus))
+    sizes = [size for size in range(most, 0, -1) if windows % size == 0]
+    for parallel in ("ddp", "fsdp") if gpus > 1 else ("",):
+        for recompute in (False, True):
+            for size in sizes:
+                setting = replace(training, batch_size=size, gradient_accumulation_steps=windows // size)
+                needed = memory(config, setting, dtype, "cuda", gpus, parallel, recompute).total
+                if needed < 0.9 * card.memory:
+                    return setting, parallel, recompute
+    return None
 
 
-def fitting_batch(
-    config: ModelConfig, settings: TrainingSettings, data: Data, machine: Machine, seed: int
-) -> TrainingSettings:
-    """Cuts a step into the largest equal parts that fit: on a card found by trying, on a CPU, where a process that takes too
-    much is killed, by `training_memory`, and not above the preset's. A step stays the same. Raises ConfigError where not
-    even a single window fits on a card."""
-    windows = settings.windows_per_step
-    most = settings.batch_size if machine.device == "cpu" else max(1, LARGE // config.context_length)
-    sizes = [size for size in range(min(most, windows), 0, -1) if windows % size == 0]
-    allowed = 2 if machine.device == "cuda" else 0.8  # of its memory: other devices swap what is too much
-    likely = [size for size in sizes if training_memory(config, size) < allowed * machine.memory]
-    if machine.device == "cpu":
-        batch_size = max(likely, default=1)
-    else:
-        batch_size = next((size for size in likely if _fits(config, settings, size, data, machine, seed)), 0)
-    if batch_size == 0:
-        problem = f"Not even one window of {config.context_length} tokens fits into {machine.memory / 2**30:.0f} GiB."
-        raise ConfigError(problem, "Take a smaller --context_length or model.")
-    if batch_size != settings.batch_size:
-        reason = f"what {machine.memory / 2**30:.0f} GiB hold; --batch_size is another"
-        logger.info(f"batch_size: {batch_size} x {windows // batch_size} accumulated, {reason}")
-    return replace(settings, batch_size=batch_size, gradient_accumulation_steps=windows // batch_size)
+def tokens_per_second(config: ModelConfig, card: Card, gpus: int, mfu: float) -> float:
+    """Of training, at a share of what the cards' datasheets promise."""
+    return mfu * gpus * card.flops / flops_per_token(config)
 
 
-LARGE = 2**17  # tokens of a forward pass; more at once are no faster on any card
+def expected_bits_per_byte(n_parameters: int, tokens: float, unique_tokens: float) -> float | None:
+    """Of English Wikipedia, give or take a tenth; None outside of what the law was fitted to (50 million parameters, a
+    billion tokens, and more).
 
+        nats per token = 1.82 + 482 / N^0.348 + 2085 / D^0.366
 
-def _fits(
-    config: ModelConfig, settings: TrainingSettings, batch_size: int, data: Data, machine: Machine, seed: int
-) -> bool:
-    """Tries two steps of two parts each, so that gradients and moments are there already when a part is in memory."""
-    two = replace(settings, batch_size=batch_size, gradient_accumulation_steps=2)
-    plain = replace(machine, backend="plain")  # which takes most
-    try:
-        batches = TrainingBatches(data, config.context_length, two.windows_per_step, seed)
-        used = Trial(config, two, batches, plain).memory_of_two_steps()
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        used = 1 << 62
-    except BatchTooLarge:
-        used = 1 << 62
-    forget_used_memory(machine.device)
-    return used < 0.9 * machine.memory
+    Source: Besiroglu et al. 2024 (arXiv 2404.10102), mending Hoffmann et al. 2022. D counts text that comes again for less:
+    U + 15.4 U (1 - exp(-R / 15.4)) for R repetitions of U tokens (Muennighoff et al. 2023, section 4). A token is 4.21 bytes
+    of Wikipedia (Gao et al. 2020, "The Pile", table 7). For a model of theirs of 1.3 billion parameters and 40 GB of text
+    it gives 0.89; they measured 0.896 (table 4).
+    """
+    if n_parameters < 50e6 or tokens < 1e9:
+        return None
+    repetitions = max(0.0, tokens / unique_tokens - 1) if unique_tokens else 0.0
+    fresh = min(tokens, unique_tokens or tokens)
+    worth = fresh + 15.39 * fresh * (1 - math.exp(-repetitions / 15.39))
+    nats = 1.8172 + 482.01 / n_parameters**0.3478 + 2085.43 / worth**0.3658
+    return nats / math.log(2) / 4.214
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for: two presets, what changes in them, and numbers, of which None means: choose."""
+class Plan:
+    """One training run, as far as it can be foreseen."""
 
     model_config: str
     training_setting: str
-    model_changes: Mapping[str, Any] = field(default_factory=dict)
-    training_changes: Mapping[str, Any] = field(default_factory=dict)
-    max_steps: int | None = None
-    hours: float | None = None
-    settled: tuple[int, str] | None = None  # steps and, in words, where they come from: of a run that this one is like
-    seed: int | None = None
-    eval_every: int | None = None
-    eval_tokens: int | None = None
-    save_every: int | None = None
-    keep_every: int | None = None
-    auto_batch: bool = True
-    init_from: str | None = None
-    init_hash: str | None = None
-    init_source: list[dict[str, Any]] = field(default_factory=list)
+    model: ModelConfig
+    training: TrainingSettings  # cut into parts that fit
+    parallel: str
+    activation_checkpointing: bool
+    memory: Memory
+    tokens: float  # that it is trained on
+    optimal_tokens: float  # that its compute is best spent on
+    tokens_per_second: float
+    hours: float
+    epochs: float | None  # over the prepared data, where that is known
+    bits_per_byte: float | None
 
 
-def settle(
-    request: Request,
-    model_configs: Presets,
-    training_settings: Presets,
-    data: Data,
-    machine: Machine,
-    old: RunConfig | None,
-) -> RunConfig:
-    """Turns a request into settings. `old` is the run.json that is there already, whose answers stand where nothing else is
-    asked. Raises ConfigError for settings that cannot be."""
-    _check_numbers(request)
-    changes = _with_vocabulary(request, model_configs, data)
-    model = from_preset(ModelConfig, model_configs, request.model_config, changes)
-    asked = request.training_changes
-    if "num_epochs" in asked:  # so many, whatever budget the preset has
-        asked = {"tokens_per_parameter": 0.0, **asked}
-    training = from_preset(TrainingSettings, training_settings, request.training_setting, asked)
-    seed = request.seed if request.seed is not None else old.seed if old is not None else 0
-    sized = "batch_size" in request.training_changes or not request.auto_batch
-    if old is not None and old.training.windows_per_step == training.windows_per_step and not sized:
-        # Begun in these parts, perhaps on a smaller machine: the step is the same.
-        batch_size, accumulation = old.training.batch_size, old.training.gradient_accumulation_steps
-        training = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
-    elif not sized:
-        training = fitting_batch(model, training, data, machine, seed)
-    eval_tokens = request.eval_tokens or (old.eval_tokens if old is not None else EVAL_TOKENS[machine.device])
-    total_steps, length = _length(request, model, training, data, machine, old, seed, eval_tokens)
-    eval_every = request.eval_every or _eval_every(total_steps)
-    if old is not None and not request.eval_every and old.eval_every != _eval_every(old.total_steps):
-        eval_every = old.eval_every  # asked for in its time
-    own_pace = old is not None and old.save_every != old.eval_every
-    save_every = request.save_every or (old.save_every if old is not None and own_pace else eval_every)
-    return RunConfig(
-        model_config=request.model_config,
-        training_setting=request.training_setting,
-        model=model,
-        training=training,
-        data=data.spec,
-        data_hash=data.hash,
-        total_steps=total_steps,
-        length=length,
-        seed=seed,
-        eval_every=eval_every,
-        eval_tokens=eval_tokens,
-        save_every=save_every,
-        device=machine.device,
-        dtype=machine.dtype,
-        threads=machine.threads,
-        wikigpt_version=__version__,
-        torch_version=torch.__version__,
-        tokenizer_hash=data.tokenizer_hash,
-        keep_every=request.keep_every or (old.keep_every if old is not None else None),
-        init_from=request.init_from or (old.init_from if old is not None else None),
-        init_hash=request.init_hash or (old.init_hash if old is not None else None),
-        source=[folder.source for folder, _ in data.parts],
-        init_source=request.init_source or (old.init_source if old is not None else []),
-        hardware=machine.name,
-        backend=machine.backend,
-        wikigpt_commit=own_commit(),
+def make_plan(
+    names: tuple[str, str],
+    model: ModelConfig,
+    training: TrainingSettings,
+    card: Card,
+    gpus: int,
+    mfu: float,
+    dtype: str,
+    data_tokens: int,
+    hours: float | None = None,
+) -> Plan:
+    """Of a model and how it is trained: until its hours or its budget are over. `data_tokens`: 0 where it is not known.
+    Raises ConfigError where it does not fit on such cards."""
+    fitting = parts_that_fit(model, training, card, gpus, dtype)
+    if fitting is None:
+        needed = memory(model, replace(training, batch_size=1), dtype, "cuda", gpus, "fsdp", True).total
+        problem = f"Not even one window fits: {needed / 2**30:.1f} GiB on a card of {card.memory / 2**30:.1f}."
+        raise ConfigError(problem, "Take more --gpus, a larger --gpu, or a smaller model.")
+    training, parallel, recompute = fitting
+    speed = tokens_per_second(model, card, gpus, mfu)
+    optimal = TOKENS_PER_PARAMETER * model.n_parameters
+    tokens = speed * hours * 3600 if hours is not None else tokens_of(training, model, data_tokens)
+    return Plan(
+        *names,
+        model,
+        training,
+        parallel,
+        recompute,
+        memory(model, training, dtype, "cuda", gpus, parallel, recompute),
+        tokens,
+        optimal,
+        speed,
+        hours if hours is not None else tokens / speed / 3600,
+        tokens / data_tokens if data_tokens else None,
+        expected_bits_per_byte(model.n_parameters, tokens, data_tokens),
     )
 
 
-def own_commit() -> str:
-    """The commit of the clone that this package lies in, "+" where files differ from it; "" where it lies in none."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return ""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    commit = git("rev-parse", "HEAD")
-    return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+def tokens_of(training: TrainingSettings, model: ModelConfig, data_tokens: int) -> float:
+    """How many a run reads that is told nothing else: its budget, or all epochs where these are over before."""
+    budget = (training.tokens_per_parameter or TOKENS_PER_PARAMETER) * model.n_parameters
+    epochs = training.num_epochs * data_tokens
+    if not data_tokens:
+        return budget
+    return min(budget, epochs) if training.tokens_per_parameter else epochs
 
 
-TIMING_SECONDS = 5.0  # of steps, from which --hours follows
-EVAL_TOKENS = {"cpu": 20_480, "mps": 524_288, "cuda": 524_288}
+def best_depth(hours: float, card: Card, gpus: int, mfu: float, dtype: str, vocab_size: int, data_tokens: int) -> int:
+    """The deepest modern model that such cards train on all the tokens that it is worth within some hours, that fits, and
+    that does not read its data more than EPOCHS times; 1 where none does."""
+    best = 1
+    for depth in range(1, 100):
+        model, training = (kind(**preset) for kind, preset in zip(KINDS, modern(depth, vocab_size), strict=True))
+        tokens = TOKENS_PER_PARAMETER * model.n_parameters
+        enough = not data_tokens or tokens <= EPOCHS * data_tokens
+        if tokens / tokens_per_second(model, card, gpus, mfu) / 3600 > hours or not enough:
+            break
+        if parts_that_fit(model, training, card, gpus, dtype) is None:
+            break
+        best = depth
+    return best
 
 
-def _eval_every(total_steps: int) -> int:
-    return min(1000, max(1, total_steps // 20))
+KINDS: tuple[Any, Any] = (ModelConfig, TrainingSettings)
 
 
-def _with_vocabulary(request: Request, model_configs: Presets, data: Data) -> dict[str, Any]:
-    """The asked changes, with the vocabulary of the data's tokenizer, which a model must have."""
-    asked = request.model_changes.get("vocab_size", data.vocab_size)
-    if asked != data.vocab_size:
-        raise ConfigError(
-            f"--vocab_size {asked} does not match the tokenizer of {data.spec}, which has {data.vocab_size} ids.",
-            "Leave the flag out, or prepare data with --vocab_size.",
-        )
-    preset = model_configs.get(request.model_config, {}).get("vocab_size", data.vocab_size)
-    if preset != data.vocab_size:
-        logger.info(f"vocab_size: {data.vocab_size:,}, from the data's tokenizer (the preset has {preset:,})")
-    return {**request.model_changes, "vocab_size": data.vocab_size}
-
-
-def _check_numbers(request: Request) -> None:
-    """Raises ConfigError for a number that cannot be, or two lengths at once."""
-    for name in ("max_steps", "hours", "eval_every", "eval_tokens", "save_every", "keep_every"):
-        value = getattr(request, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"{name} is {value}.", "Give a number above 0.")
-    if request.seed is not None and not 0 <= request.seed < 2**63:
-        raise ConfigError(f"seed is {request.seed}.", "Give 0 or more, below 2**63.")
-    lengths = {
-        "max_steps": request.max_steps,
-        "hours": request.hours,
-        "num_epochs": request.training_changes.get("num_epochs"),
+def record(plan: Plan) -> Mapping[str, Any]:
+    """A plan as JSON has it."""
+    return asdict(plan) | {
+        "parameters": parameters_by_part(plan.model) | {"all": plan.model.n_parameters},
+        "flops_per_token": flops_per_token(plan.model),
     }
-    if len(given := [f"--{name}" for name, value in lengths.items() if value is not None]) > 1:
-        raise ConfigError(f"{' and '.join(given)} were given together.", "Give one of them.")
-
-
-def _length(
-    request: Request,
-    model: ModelConfig,
-    training: TrainingSettings,
-    data: Data,
-    machine: Machine,
-    old: RunConfig | None,
-    seed: int,
-    eval_tokens: int,
-) -> tuple[int, str]:
-    """Optimiser steps and, in words, what they come from."""
-    batches = TrainingBatches(data, model.context_length, training.windows_per_step, seed)
-    if request.max_steps is not None:
-        return request.max_steps, f"{request.max_steps:,} steps"
-    lengthened = {"num_epochs", "tokens_per_parameter"} & request.training_changes.keys()
-    if request.settled is not None and request.hours is None and not lengthened:
-        return request.settled
-    length = f"{request.hours:g} hours" if request.hours is not None else f"{training.num_epochs:g} epochs"
-    if old is not None and old.length == length:
-        return old.total_steps, length
-    if request.hours is None:
-        windows = training.num_epochs * batches.windows
-        most = training.tokens_per_parameter * model.n_parameters / model.context_length
-        if 0 < most < windows:
-            windows, length = most, f"{training.tokens_per_parameter:g} tokens per parameter"
-        return max(1, math.ceil(windows / training.windows_per_step)), length
-    trial = Trial(model, training, batches, machine)
-    step, pauses = trial.seconds_per_step(), trial.seconds_of_pauses(data, eval_tokens)
-    logger.info(f"a step takes {step:.3f} s here; --hours {request.hours:g} is timed this once and then fixed")
-    return max(1, int(max(request.hours * 3600 - pauses, request.hours * 1800) / step)), length
-
-
-class Trial:
-    """A model that is thrown away, to see what training it costs."""
-
-    def __init__(
-        self, model: ModelConfig, training: TrainingSettings, batches: TrainingBatches, machine: Machine
-    ) -> None:
-        self.model = GPTModel(model).to(machine.device)
-        use_backend(self.model, machine)
-        self.training, self.batches, self.machine = training, batches, machine
-        self.optimizer = make_optimizer(self.model, training, machine.dtype)
-        self.scaler = torch.amp.GradScaler(machine.device, enabled=False)
-
-    def step(self, number: int) -> None:
-        training_step(self.model, self.optimizer, self.scaler, self.batches[number], self.training, self.machine)
-        synchronize(self.machine.device)
-
-    def memory_of_two_steps(self) -> int:
-        """Bytes in use at the most. Raises BatchTooLarge."""
-        self.step(0)
-        self.step(1)
-        return used_memory(self.machine.device)
-
-    def seconds_per_step(self) -> float:
-        """Median of a few seconds of steps."""
-        times: list[float] = []
-        while sum(times) < TIMING_SECONDS or len(times) < 3:
-            start = time.perf_counter()
-            self.step(len(times))
-            times.append(time.perf_counter() - start)
-        return statistics.median(times[1:])
-
-    def seconds_of_pauses(self, data: Data, eval_tokens: int) -> float:
-        """What all evaluations and samples of a run take: about 20 evaluations and the last one over more; samples at steps
-        0, 1, 2, 4, ..., 4,096."""
-        start = time.perf_counter()
-        evaluate_split(
-            self.model, data, "validation", np.ones(data.vocab_size, np.int64), self.machine, max_tokens=eval_tokens
-        )
-        evaluated = time.perf_counter()
-        self.model.eval()
-        with as_written(self.machine):
-            sum(1 for _ in generate_ids(self.model, [0], -1, Sampling(max_gen=60)))
-        evaluation, sample = evaluated - start, 5 * (time.perf_counter() - evaluated)
-        return 22 * evaluation + 14 * sample
-
-    def profile(self, path: Path) -> str:
-        """Writes a trace of three steps, after three to warm up, for Perfetto (ui.perfetto.dev) or chrome://tracing.
-        Returns the table of the ten dearest operations."""
-        for number in range(3):
-            self.step(number)
-        with torch.profiler.profile() as profiler:
-            for number in range(3, 6):
-                self.step(number)
-        path.unlink(missing_ok=True)
-        profiler.export_chrome_trace(str(path))
-        by = "self_device_time_total" if self.machine.device == "cuda" else "self_cpu_time_total"
-        return str(profiler.key_averages().table(sort_by=by, row_limit=10, max_name_column_width=40))
-
-
-def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None:
-    """Raises RunError where a run, now at `step`, cannot go on with other settings, naming each. Learning rate and length
-    may change as long as that still changes something; another device, precision or version is said."""
-    said = {"learning_rate", "matrix_learning_rate", "total_steps", "data", "device", "hardware", "dtype", "threads"}
-    said |= {"backend", "torch_version", "wikigpt_version", "wikigpt_commit"}
-    unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
-    unsaid |= {"init_source", "tokens_per_parameter"}
-    unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
-    if old.training.windows_per_step == new.training.windows_per_step:  # cut in other parts, the same steps
-        said |= {"batch_size", "gradient_accumulation_steps"}
-    later = ("tokenizer_hash", "hardware", "wikigpt_commit")  # recorded by now, not from the beginning
-    old = replace(old, backend=old.backend or "plain")
-    known = replace(old, **{name: getattr(old, name) or getattr(new, name) for name in later})
-    changed = differences(known, new)
-    if blocking := [change for change in changed if change.split(":")[0] not in said | unsaid]:
-        problem = f"The run {run} was started with other settings ({'; '.join(blocking)})."
-        go_on = f"wikigpt train --run {quote(run.name)}"
-        raise RunError(
-            problem, f"Go on as it began with: {go_on}, add --fresh to start over, or --run NAME for another run."
-        )
-    other = "add --fresh to start over, or give another name with --run."
-    if new.total_steps < step:
-        problem = f"The run {run} is at step {step:,} already, beyond the {new.total_steps:,} asked for."
-        raise RunError(problem, f"Ask for more steps, {other}")
-    rates = [(c.training.learning_rate, c.training.matrix_learning_rate) for c in (old, new)]
-    if step == new.total_steps == old.total_steps and rates[0] != rates[1]:
-        problem = f"The run {run} is finished: another learning rate would change nothing."
-        raise RunError(problem, f"Ask for more steps, {other}")
-    for change in changed:
-        if change.split(":")[0] in said:
-            logger.warning(f"continuing with another {change}")

@@ -8,20 +8,21 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 from loguru import logger
 from torch import Tensor
 
 from wikigpt import tokenizer as tokenizers
-from wikigpt.backend import as_written, use_backend
-from wikigpt.checkpoint import go_on_from, load_checkpoint, newest_checkpoint, save_checkpoint
+from wikigpt.backend import as_written, training_net
+from wikigpt.checkpoint import fill, go_on_from, load_checkpoint, newest_checkpoint, save_checkpoint
 from wikigpt.config import RunConfig, write_text
 from wikigpt.data.article import prompt
 from wikigpt.data.loader import TrainingBatches
@@ -32,6 +33,7 @@ from wikigpt.generate import Sampling, generate_text
 from wikigpt.hardware import Machine, UnderWay, forget_used_memory, used_memory
 from wikigpt.metrics import LiveView, MetricsLog, plot_loss, read_metrics
 from wikigpt.optim import BatchTooLarge, make_optimizer, set_rates, stable_steps, training_step
+from wikigpt.parallel import World
 from wikigpt.plan import flops_per_token
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel
@@ -39,53 +41,62 @@ from wikigpt.transformer import GPTModel
 
 def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: dict[str, Tensor] | None = None) -> bool:
     """Trains a run from its newest checkpoint to its end; from `weights` (from random ones where None) where it has no
-    checkpoint. Returns False where it was asked to stop (Ctrl-C, SIGTERM) and saved before the end."""
+    checkpoint. Returns False where it was asked to stop (Ctrl-C, SIGTERM) and saved before the end. Of several ranks all
+    come here at once; the first has `weights` and writes."""
+    world = machine.world
     torch.manual_seed(config.seed)
     model = GPTModel(config.model)
-    if weights is not None:
-        model.load_state_dict(weights)
-    elif config.training.zero_init:
+    if config.training.zero_init:
         model.initialise(zero_projections=True)
-    use_backend(model.to(machine.device), machine)
-    optimizer = make_optimizer(model, config.training, machine.dtype)
+    net = training_net(model, machine, config.parallel, config.activation_checkpointing)
+    optimizer = make_optimizer(model, config.training, machine.dtype, world)
     scaler = torch.amp.GradScaler(machine.device, enabled=machine.dtype == "float16")
     first = step = 0
-    if checkpoint := newest_checkpoint(run):
-        first = step = load_checkpoint(checkpoint, model, optimizer, scaler, machine.device)
-        go_on_from(run, config, checkpoint)
+    if checkpoint := world.from_first(lambda: newest_checkpoint(run)):
+        first = step = load_checkpoint(checkpoint, model, optimizer, scaler, world)
+        if world.first:
+            go_on_from(run, config, checkpoint)
+    elif world.from_first(lambda: weights is not None):
+        fill(model, weights or {}, str(config.init_from), world)
     batches = TrainingBatches(data, config.model.context_length, config.training.windows_per_step, config.seed)
     report = Report(config, data, run, machine, step)
 
-    with report.view, signals() as asked:
+    with report.view, signals(world) as asked:
         while True:
             last, moved, validation_loss = step == config.total_steps, step > first or first == 0, None
-            stopping, saving = asked.to_stop, asked.to_save  # as of now: a signal may come at any line
+            stopping, saving = world.any(asked.to_stop, asked.to_save)  # as of now: a signal may come at any line
             if moved and (step % config.eval_every == 0 or last):
                 validation_loss = report.validate(model, step)
             if moved and (step & (step - 1) == 0 or last):
                 report.sample(model, step)
             if step > first and (save_due(step, config) or saving or stopping):
                 with report.pause("saving"):
-                    save_checkpoint(run, config, step, model, optimizer, scaler, validation_loss)
+                    save_checkpoint(run, config, step, model, optimizer, scaler, validation_loss, world)
                 asked.to_save = asked.to_save and not saving
             if last or stopping:
                 break
 
             under_way, start = UnderWay(machine.device), time.perf_counter()
-            batch = batches[step]
+            batch = batches.share(step, world.rank, world.size)
             data_seconds = time.perf_counter() - start
             learning_rate = set_rates(optimizer, step, config.total_steps, config.training)
             while True:
+                seed_dropout(config.seed, step, world.rank)
                 try:
-                    figures = training_step(model, optimizer, scaler, batch, config.training, machine)
+                    figures = training_step(net, optimizer, scaler, batch, config.training, machine)
                     break
                 except BatchTooLarge as error:
-                    config = in_smaller_parts(config, run, error)
+                    config = in_smaller_parts(config, run, error, world)
             under_way.send(figures)
             step += 1
             report.step(step, under_way, learning_rate=learning_rate, data_seconds=data_seconds)
 
     return report.finish(model, step)
+
+
+def seed_dropout(seed: int, step: int, rank: int) -> None:
+    """What dropout draws depends on nothing before this step, so that a resumed run draws the same."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
 def save_due(step: int, config: RunConfig) -> bool:
@@ -94,19 +105,21 @@ def save_due(step: int, config: RunConfig) -> bool:
     return regular or step in (config.total_steps, stable_steps(config.total_steps, config.training))
 
 
-def in_smaller_parts(config: RunConfig, run: Path, error: BatchTooLarge) -> RunConfig:
+def in_smaller_parts(config: RunConfig, run: Path, error: BatchTooLarge, world: World) -> RunConfig:
     """The same steps (but for what dropout draws) with half as much in memory, from now on. Raises the error where a part is
     a single window already."""
     training = config.training
-    if training.batch_size == 1:
-        raise error
-    parts = next(n for n in range(2, training.batch_size + 1) if training.batch_size % n == 0)
-    batch_size, accumulation = training.batch_size // parts, training.gradient_accumulation_steps * parts
+    at_once = min(training.batch_size, -(-training.windows_per_step // world.size))  # of one rank
+    if at_once == 1:
+        raise world.alike(error)
+    batch_size = next(size for size in range(-(-at_once // 2), 0, -1) if training.windows_per_step % size == 0)
+    accumulation = training.windows_per_step // batch_size
     logger.warning(f"out of memory: from here on batch_size {batch_size} x {accumulation} accumulated, the same steps")
     forget_used_memory(config.device)
     smaller = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
     config = replace(config, training=smaller)
-    config.save(run / "run.json")
+    if world.first:
+        config.save(run / "run.json")
     return config
 
 
@@ -114,23 +127,27 @@ DIVERGED = "Start over with a lower --learning_rate (or --matrix_learning_rate),
 
 
 class Report:
-    """Everything that a run says while it trains: rows, samples, and the figures at its end."""
+    """Everything that a run says while it trains: rows, samples, and the figures at its end. Of several ranks the first says
+    it; the others take part in evaluating, and see for themselves whether a loss is a number."""
 
     def __init__(self, config: RunConfig, data: Data, run: Path, machine: Machine, step: int) -> None:
         self.config, self.data, self.run, self.machine = config, data, run, machine
-        self.tokenizer: Tokenizer = tokenizers.load(run / "tokenizer")
+        self.speaks = machine.world.first
+        self.tokenizer: Tokenizer = tokenizers.load(data.path / "tokenizer")
         self.token_bytes = self.tokenizer.token_bytes
         self.titles = sample_titles(data)
-        self.bigram = bigram_score(data, "validation", self.token_bytes, config.eval_tokens)
-        self.log = MetricsLog(run)
-        self.log.write("start", step=step)
-        _cut_samples(run / "samples.md", step)
-        self.view = LiveView(config.total_steps, step)
+        self.view = LiveView(config.total_steps, step, quiet=not self.speaks)
+        if self.speaks:
+            self.bigram = bigram_score(data, "validation", self.token_bytes, config.eval_tokens)
+            self.log = MetricsLog(run)
+            self.log.write("start", step=step)
+            _cut_samples(run / "samples.md", step)
         self.first, self.began = step, 0.0  # began: when the first step did, by the clock
         self.data_seconds, self.pauses = 0.0, {"evaluating": 0.0, "sampling": 0.0, "saving": 0.0}
         self.behind = 1 if machine.device == "cuda" else 0  # steps that the rows may be behind
         self.under_way: list[tuple[int, UnderWay, dict[str, float]]] = []
-        before = [row["seconds"] for row in read_metrics(run, "train") if row["step"] <= step]
+        rows = read_metrics(run, "train") if self.speaks else []
+        before = [row["seconds"] for row in rows if row["step"] <= step]
         self.seconds = self.before = before[-1] if before else 0.0
         self.flops = flops_per_token(config.model)
 
@@ -162,9 +179,12 @@ class Report:
         (loss, grad_norm), seconds = under_way.read()
         # A step with a broken gradient is passed over by a scaler, where there is one.
         if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.machine.dtype == "float16"):
-            raise RunError(f"The loss is {loss} and its gradient {grad_norm} at step {step}.", DIVERGED)
+            problem = f"The loss is {loss} and its gradient {grad_norm} at step {step}."
+            raise self.machine.world.alike(RunError(problem, DIVERGED))
         self.seconds += seconds
         self.data_seconds += known["data_seconds"]
+        if not self.speaks:
+            return
         tokens = self.config.tokens_per_step
         row = {
             "step": step,
@@ -176,7 +196,7 @@ class Report:
             **known,
             "data_share": min(1.0, known["data_seconds"] / seconds),
             "tokens_per_second": tokens / seconds,
-            "mfu": tokens * self.flops / seconds / self.machine.peak_flops,
+            "mfu": tokens * self.flops / seconds / self.machine.peak_flops / self.machine.world.size,
             "memory": used_memory(self.machine.device),
         }
         self.log.write("train", **row)
@@ -188,7 +208,10 @@ class Report:
             tokens = self.config.eval_tokens
             score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine, tokens)
         if not math.isfinite(score.nats):
-            raise RunError(f"The validation loss is {score.loss} at step {step}.", DIVERGED)
+            problem = f"The validation loss is {score.loss} at step {step}."
+            raise self.machine.world.alike(RunError(problem, DIVERGED))
+        if not self.speaks:
+            return score.loss
         row = self._score_row(step, f"validation, first {score.tokens:,} tokens", score, self.bigram)
         self.log.write("validation", **row)
         self.view.validated(row)
@@ -196,18 +219,21 @@ class Report:
         return score.loss
 
     def sample(self, model: GPTModel, step: int) -> None:
-        """Appends an article for each of the five titles to samples.md."""
+        """Appends an article for each of the five titles to samples.md. Of a model in parts all ranks write, each its own
+        part of it, and the first keeps the text."""
+        in_parts = self.config.parallel == "fsdp"
+        if not (self.speaks or in_parts):
+            return
         model.eval()
-        with (
-            self.pause("sampling"),
-            as_written(self.machine),
-            open(self.run / "samples.md", "a", encoding="utf-8") as file,
-        ):
-            file.write(f"\n## Step {step:,}\n")
+        texts = []
+        with self.pause("sampling"), as_written(self.machine), self.machine.autocast() if in_parts else nullcontext():
             for title in self.titles:
                 text = "".join(generate_text(model, self.tokenizer, prompt(title), SAMPLING))
-                file.write(f"\n**{title}**\n\n" + "".join(f"> {line}\n" for line in text.splitlines() or [""]))
+                texts.append(f"\n**{title}**\n\n" + "".join(f"> {line}\n" for line in text.splitlines() or [""]))
         model.train()
+        if self.speaks:
+            with open(self.run / "samples.md", "a", encoding="utf-8") as file:
+                file.write(f"\n## Step {step:,}\n" + "".join(texts))
 
     def finish(self, model: GPTModel, step: int) -> bool:
         """Draws the plot; at the end also scores the whole validation split. Returns whether this was the end."""
@@ -215,6 +241,9 @@ class Report:
         if finished := step == self.config.total_steps:
             with self.pause("evaluating"):
                 score = evaluate_split(model, self.data, "validation", self.token_bytes, self.machine)
+        if not self.speaks:
+            return finished
+        if finished:
             bigram = bigram_score(self.data, "validation", self.token_bytes)
             self.log.write("final", **self._score_row(step, f"validation, all {score.tokens:,} tokens", score, bigram))
             logger.info(f"validation: {words(score, bigram)}")
@@ -269,18 +298,21 @@ class Asked:
 
     to_stop = False
     to_save = False
+    since = 0.0  # when it was first asked to stop
 
 
 @contextmanager
-def signals() -> Iterator[Asked]:
+def signals(world: World) -> Iterator[Asked]:
     """Ctrl-C and SIGTERM ask to save and stop after the current step, SIGUSR1 to save and go on; a second Ctrl-C stops at
-    once."""
+    once. (torchrun passes each Ctrl-C on to processes that have had it from the terminal already.)"""
     asked = Asked()
 
     def stop(number: int, _: FrameType | None) -> None:
-        if asked.to_stop and number == signal.SIGINT:
+        if asked.to_stop and number == signal.SIGINT and (world.size == 1 or time.monotonic() > asked.since + 2):
             raise KeyboardInterrupt
-        asked.to_stop = True
+        if asked.to_stop:
+            return
+        asked.to_stop, asked.since = True, time.monotonic()
         logger.warning("stopping after this step, then saving; Ctrl-C once more to stop at once")
 
     def save(_: int, __: FrameType | None) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Config(Protocol):
@@ -288,6 +289,8 @@ PARTS: dict[str, tuple[Any, Any, Any]] = {
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward; each reads a normalised copy of the stream and adds its answer to it."""
 
+    recompute = False  # activation checkpointing: on the way back all is calculated again, and only the stream was kept
+
     def __init__(self, config: Config, layer: int) -> None:
         super().__init__()
         norm, attention, feed_forward = PARTS[config.arch]
@@ -297,6 +300,11 @@ class TransformerBlock(nn.Module):
         self.ff = feed_forward(config)
 
     def forward(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.calculate, x_BTD, rotation, cache, use_reentrant=False)
+        return self.calculate(x_BTD, rotation, cache)
+
+    def calculate(self, x_BTD: Tensor, rotation: Tensor | None, cache: KVCache | None) -> Tensor:
         x_BTD = x_BTD + self.attn(self.norm1(x_BTD), rotation, cache)
         return x_BTD + self.ff(self.norm2(x_BTD))
 
@@ -362,6 +370,10 @@ class GPTModel(nn.Module):
     def forward(self, inputs_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Token ids (B, T) to logits (B, T, V)."""
         return self.head(self.hidden(inputs_BT, cache))
+
+    def next_logits(self, inputs_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Token ids (B, T) to the logits (B, V) of what comes after the last."""
+        return self.head(self.hidden(inputs_BT, cache)[:, -1])
 
     def head(self, hidden: Tensor) -> Tensor:
         """Final hidden states (..., D) to logits (..., V)."""

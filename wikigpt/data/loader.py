@@ -21,10 +21,12 @@ from wikigpt.errors import DataError
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model reads and what it should have said: targets are the inputs one token later, both int64."""
+    """What the model reads and what it should have said: targets are the inputs one token later, both int64. A `weight` of
+    0 keeps a rank busy that has nothing to do while others work."""
 
     inputs_BT: Tensor
     targets_BT: Tensor
+    weight: float = 1.0
 
     def to(self, device: str) -> "Batch":
         """On a device. To an NVIDIA card it travels while the card and this program go on."""
@@ -36,9 +38,13 @@ class Batch:
         return Batch(inputs_BT, targets_BT)
 
     def split(self, parts: int) -> list["Batch"]:
-        """Equal parts, for gradient accumulation."""
-        pairs = zip(self.inputs_BT.chunk(parts), self.targets_BT.chunk(parts), strict=True)
-        return [Batch(inputs, targets) for inputs, targets in pairs]
+        """Equal parts, or nearly, for gradient accumulation. Of more parts than windows some weigh nothing."""
+        pairs = zip(self.inputs_BT.tensor_split(parts), self.targets_BT.tensor_split(parts), strict=True)
+        return [Batch(inputs, targets) if len(inputs) else self.idle() for inputs, targets in pairs]
+
+    def idle(self) -> "Batch":
+        """A single window that counts for nothing."""
+        return Batch(self.inputs_BT[:1], self.targets_BT[:1], 0.0)
 
 
 class Windows:
@@ -90,7 +96,12 @@ class TrainingBatches:
         self.windows = sum(windows.count for windows, _ in self.parts)
 
     def __getitem__(self, n: int) -> Batch:
-        return _batch([self._window(position) for position in range(n * self.batch_size, (n + 1) * self.batch_size)])
+        return self.share(n, 0, 1)
+
+    def share(self, n: int, rank: int, size: int) -> Batch:
+        """The windows of batch n that one of `size` ranks reads: together they read each once, in order."""
+        first, last = (n * self.batch_size + r * self.batch_size // size for r in (rank, rank + 1))
+        return _batch([self._window(position) for position in range(first, last)])
 
     def _window(self, position: int) -> np.ndarray:
         """Of any first p positions, floor(p * share) belong to a part: evenly spread, exact, and known without a look at

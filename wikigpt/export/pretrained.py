@@ -41,6 +41,10 @@ class Pretrained:
     hash: str  # SHA-256 of the first file of weights
     source: list[dict[str, Any]] = field(default_factory=list)  # the text that they were trained on, where it is known
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What other ranks are told: not the weights, of which each gets its part (checkpoint.fill)."""
+        return self.__dict__ | {"weights": {}}
+
     def check_tokenizer(self, folder: Path) -> None:
         """Raises DataError where the data was prepared with another tokenizer."""
         if self.tokenizer is not None:

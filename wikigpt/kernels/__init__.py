@@ -81,6 +81,7 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernels: Kernels, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
         x, D = x.float().contiguous(), x.shape[-1]
+        weight, bias = weight.float(), None if bias is None else bias.float()  # FSDP may have them in 16 bits
         rows = x.numel() // D
         y = torch.empty_like(x, dtype=_compute_dtype(x))
         means, scales = torch.empty(rows), torch.empty(rows)
@@ -104,7 +105,7 @@ class _Norm(torch.autograd.Function):
 class _Turn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernels: Kernels, x: Tensor, weight: Tensor, rotation: Tensor, eps: float) -> Tensor:
-        x = x.contiguous()
+        x, weight = x.contiguous(), weight.float()
         B, T, H, K = x.shape
         y = torch.empty(B, H, T, K, dtype=x.dtype)
         kernels.call("turn", x.dtype, B, T, H, K, eps, x, weight, rotation[0], rotation[1], y)

@@ -8,6 +8,7 @@ from wikigpt.verbs.data import DataExtract, DataShow, DataStats
 from wikigpt.verbs.evaluate import Evaluate
 from wikigpt.verbs.export import Export
 from wikigpt.verbs.generate import Generate
+from wikigpt.verbs.plan import Plan
 from wikigpt.verbs.prepare import Prepare
 from wikigpt.verbs.runs import Runs
 from wikigpt.verbs.train import Train
@@ -20,6 +21,7 @@ __all__ = [
     "Export",
     "Generate",
     "Outcome",
+    "Plan",
     "Prepare",
     "Runs",
     "Settings",

@@ -1,10 +1,11 @@
 """`wikigpt train`"""
 
 import dataclasses
+import os
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,14 +14,15 @@ import tyro
 from loguru import logger
 
 from wikigpt.config import ModelConfig, RunConfig, TrainingSettings, from_preset, modern, remove_folder
-from wikigpt.errors import ConfigError, RunError, WikiGPTError
+from wikigpt.errors import ConfigError, DataError, RunError, WikiGPTError
 from wikigpt.verbs.common import Common, Outcome, Settings, check_name
 
 if TYPE_CHECKING:
     from wikigpt.data.shards import Data
     from wikigpt.export.pretrained import Pretrained
     from wikigpt.hardware import Machine
-    from wikigpt.plan import Request
+    from wikigpt.parallel import World
+    from wikigpt.settle import Request
 
 
 def _flags(kind: type) -> Any:
@@ -52,8 +54,8 @@ class Train:
     """preset of the training; what goes with the model unless given"""
     data: str | None = None
     """data folder, by name or path; may be left out where there is only one. Several with shares: en:0.7,pt:0.3"""
-    run: str | None = None
-    """name of the run; <data>-<model_config> unless given"""
+    run: Annotated[str | None, tyro.conf.arg(aliases=["--run_name"])] = None
+    """name of the run; <data>-<model_config> unless given. (torchrun takes a --run for its own: there it is --run_name)"""
     like: str | None = None
     """take model, training settings, length and data of this run, where nothing else is given"""
     init_from: str | None = None
@@ -83,6 +85,12 @@ class Train:
     """plain PyTorch, kernels (in C, on a CPU) or compiled (on an NVIDIA card); the fastest here unless given"""
     auto_batch: bool = True
     """where batch_size is not given: the largest parts of a step that fit into memory; the step stays the same"""
+    parallel: str | None = None
+    """how several processes (torchrun) share the model: ddp, each has it whole, or fsdp, each a part of it; ddp unless it
+    does not fit on a card"""
+    activation_checkpointing: bool | None = None
+    """keep less for the way back and calculate it again: half the memory or less, a third more work; where nothing fits
+    without unless given"""
     profile: bool = False
     """first write a torch trace of a few steps: models/<run>/trace.json"""
     fresh: bool = False
@@ -95,43 +103,80 @@ class Train:
 
     def __call__(self, settings: Settings) -> Outcome:
         from wikigpt import hardware
-        from wikigpt.data.shards import find_data
-        from wikigpt.runs import locked, make_folder, read_run, run_path
+        from wikigpt.parallel import joined
 
         hardware.keep_freed_memory()
         if hasattr(signal, "SIGUSR1"):  # before and after the loop there is nothing to save, and no reason to die
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        early: list[str] = []  # what is said before there is a folder for train.log
-        sink = logger.add(early.append, format=LOG_FORMAT, level="DEBUG")
         if self.depth is not None and self.model_config is not None:
             raise ConfigError("--depth and --model_config were given together.", "Give one of them.")
         if self.like is not None and self.run is None:
             raise ConfigError("--like needs a name for the new run.", "Give it with --run NAME.")
-        named = self._named(settings)
-        like = self._own(named) if self.like is None else read_run(run_path(settings.MODEL_DIR, self.like)).config
-        data = find_data(settings.DATAFOLDER, self.data or (like.data if like else None))
-        data.verify()
+        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+            self.fresh = False  # torchrun starts over after a failure: go on from what was saved
         device = hardware.choose_device(self.device)
-        presets = self._presets(device, data, settings, like)
-        folder = named or Path(settings.MODEL_DIR) / f"{data.name}-{presets.model_config}"
-        if presets.pretrained is not None and Path(presets.pretrained.path).resolve() == folder.resolve():
-            problem = f"The run {folder} cannot begin with its own weights."
-            raise ConfigError(problem, "Give the new run another name with --run NAME.")
+        with joined(device) as world:
+            return self._with(world, device, settings)
+
+    def _with(self, world: "World", device: str, settings: Settings) -> Outcome:
+        """All ranks come along here together. The first finds out what is to be done and tells the others."""
+        from wikigpt.data.shards import find_data
+        from wikigpt.runs import locked, make_folder, read_run, run_path
+        from wikigpt.settle import settle
+
+        early: list[str] = []  # what is said before there is a folder for train.log
+        sink = logger.add(early.append, format=LOG_FORMAT, level="DEBUG")
+
+        def look() -> tuple[Path | None, RunConfig | None, str]:
+            named = self._named(settings)
+            like = self._own(named) if self.like is None else read_run(run_path(settings.MODEL_DIR, self.like)).config
+            data = find_data(settings.DATAFOLDER, self.data or (like.data if like else None))
+            return named, like, data.spec
+
+        def check(spec: str) -> "Data":
+            data = find_data(settings.DATAFOLDER, spec)
+            data.verify()
+            return data
+
+        named, like, spec = world.from_first(look)
+        data = world.together(lambda: check(spec))
+        _check_same_data(world, data)
+
+        def choose() -> tuple[Path, Presets]:
+            presets = self._presets(device, data, settings, like)
+            folder = named or Path(settings.MODEL_DIR) / f"{data.name}-{presets.model_config}"
+            if presets.pretrained is not None and Path(presets.pretrained.path).resolve() == folder.resolve():
+                problem = f"The run {folder} cannot begin with its own weights."
+                raise ConfigError(problem, "Give the new run another name with --run NAME.")
+            return folder, presets
+
+        folder, presets = world.from_first(choose)
         problem = f"Another process is training {folder}."
-        with locked(folder, RunError(problem, "Wait for it, stop it, or give another name with --run.")):
-            old = self._old(folder)
-            machine = self._machine(device, old or like)
-            logger.info(f"machine: {machine}")
-            config, weights = self._settle(presets, settings, data, machine, old, folder)
-            if old is not None and _nothing_left(folder, old, config):
+        busy = RunError(problem, "Wait for it, stop it, or give another name with --run.")
+        with ExitStack() as stack:
+            world.from_first(lambda: stack.enter_context(locked(folder, busy)))
+            old = world.from_first(lambda: self._old(folder))
+            machine = self._machine(device, old or like, world)
+            pretrained = world.from_first(lambda: self._beginning(presets, settings, data, old, folder))
+            request = self._request(presets, pretrained, machine.device, data)
+            given = presets.models, presets.trainings, data, machine, old
+            settled = world.together(lambda: settle(request, *given))
+            config = world.from_first(lambda: settled)
+            if pretrained is not None:
+                world.together(lambda: pretrained.check_shape(config.model))
+            if old is not None and world.from_first(lambda: _nothing_left(folder, old, config)):
                 logger.info(f"finished already: {folder}; --fresh starts over, more --max_steps or --num_epochs go on")
-                return Outcome(_record(folder))
-            if self.fresh and (folder / "run.json").exists():
-                remove_folder(folder)
-            make_folder(folder, config, data.path / "tokenizer")
+                return Outcome(_record(folder) if world.first else {})
+
+            def begin() -> None:
+                if self.fresh and (folder / "run.json").exists():
+                    remove_folder(folder)
+                make_folder(folder, config, data.path / "tokenizer")
+
+            world.from_first(begin)
             logger.remove(sink)
-            with _logged(folder / "train.log", early):
-                return self._train(config, data, folder, machine, weights)
+            with _logged(folder / "train.log", early) if world.first else nullcontext():
+                return self._train(config, data, folder, machine, pretrained.weights if pretrained else None)
 
     def _named(self, settings: Settings) -> Path | None:
         """The folder of the run that --run names, by name or path."""
@@ -160,18 +205,40 @@ class Train:
         path = folder / "run.json"
         return RunConfig.load(path) if path.exists() and not self.fresh else None
 
-    def _machine(self, device: str, like: RunConfig | None) -> "Machine":
-        """Precision, threads and backend change the sums: a run that goes on, or is like another, has the same."""
+    def _machine(self, device: str, like: RunConfig | None, world: "World") -> "Machine":
+        """Precision, threads and backend change the sums: a run that goes on, or is like another, has the same. All ranks
+        have what the first has."""
+        import torch
+
         from wikigpt import hardware
         from wikigpt.backend import choose_backend
 
         usual = like if like is not None and like.device == device else None
-        dtype, threads = (usual.dtype, usual.threads) if usual else (None, None)
-        machine = hardware.detect(device, self.dtype or dtype, self.threads or threads)
-        backend, problem = choose_backend(device, self.backend, (usual.backend or "plain") if usual else None)
-        if problem:
-            logger.warning(problem)
-        return dataclasses.replace(machine, backend=backend)
+        shared = usual is None or usual.world_size != world.size
+
+        def look() -> "Machine":
+            cores = max(1, hardware.physical_cores() // world.local_size)
+            dtype, threads = usual.dtype if usual else None, cores if shared or usual is None else usual.threads
+            machine = hardware.detect(
+                device, self.dtype or dtype, self.threads if self.threads is not None else threads
+            )
+            backend, problem = choose_backend(device, self.backend, (usual.backend or "plain") if usual else None)
+            if problem:
+                logger.warning(problem)
+            return dataclasses.replace(machine, backend=backend)
+
+        machine = world.from_first(look)
+        if not world.first:
+            torch.set_num_threads(machine.threads)
+        world.together(lambda: None if world.first else choose_backend(device, machine.backend))
+        memory = machine.memory // (world.local_size if device == "cpu" else 1)
+        machine = dataclasses.replace(machine, world=world, memory=memory)
+        logger.info(f"machine: {machine}")
+        cards = torch.cuda.device_count() if device == "cuda" else 0
+        if world.size == 1 and cards > 1:
+            start = f"torchrun --standalone --nproc_per_node={cards} -m wikigpt train"
+            logger.info(f"one of {cards} cards is used; for all of them: {start} ...")
+        return machine
 
     def _presets(self, device: str, data: "Data", settings: Settings, like: RunConfig | None) -> "Presets":
         """The presets asked for; those of the run that this one is like, or what suits the machine and the data where none
@@ -206,31 +273,18 @@ class Train:
             logger.info(f"training setting: {setting}, since {why}; --training_setting names another")
         return Presets(models, trainings, name, setting, like, pretrained)
 
-    def _settle(
-        self,
-        presets: "Presets",
-        settings: Settings,
-        data: "Data",
-        machine: "Machine",
-        old: RunConfig | None,
-        folder: Path,
-    ) -> tuple[RunConfig, dict[str, Any] | None]:
-        """The settings of the run, and the weights that it begins with where they come from elsewhere."""
-        from wikigpt.plan import settle
+    def _beginning(
+        self, presets: "Presets", settings: Settings, data: "Data", old: RunConfig | None, folder: Path
+    ) -> "Pretrained | None":
+        """The weights that the run begins with, where they come from elsewhere."""
         from wikigpt.runs import checkpoints
 
-        pretrained = presets.pretrained
-        if pretrained is None and old is not None and old.init_from is not None and not checkpoints(folder):
-            pretrained = self._pretrained(settings, data, old.init_from)  # killed before its first checkpoint
-        request = self._request(presets, pretrained, machine.device, data)
-        config = settle(request, presets.models, presets.trainings, data, machine, old)
-        if pretrained is None:
-            return config, None
-        pretrained.check_shape(config.model)
-        return config, pretrained.weights
+        if presets.pretrained is None and old is not None and old.init_from is not None and not checkpoints(folder):
+            return self._pretrained(settings, data, old.init_from)  # killed before its first checkpoint
+        return presets.pretrained
 
     def _request(self, presets: "Presets", pretrained: "Pretrained | None", device: str, data: "Data") -> "Request":
-        from wikigpt.plan import Request
+        from wikigpt.settle import Request
 
         like = presets.like
         settled = None
@@ -255,6 +309,8 @@ class Train:
             self.seed if self.seed is not None or like is None else like.seed,
             **pace,
             auto_batch=self.auto_batch,
+            parallel=self.parallel,
+            activation_checkpointing=self.activation_checkpointing,
             init_from=pretrained.path if pretrained else None,
             init_hash=pretrained.hash if pretrained else None,
             init_source=pretrained.source if pretrained else [],
@@ -282,10 +338,10 @@ class Train:
         self, config: RunConfig, data: "Data", folder: Path, machine: "Machine", weights: dict[str, Any] | None
     ) -> Outcome:
         from wikigpt.data.loader import TrainingBatches
-        from wikigpt.plan import Trial
         from wikigpt.report import write_report
         from wikigpt.runs import checkpoints
         from wikigpt.train import train
+        from wikigpt.trial import Trial
 
         logger.info(
             f"{'continuing' if checkpoints(folder) else 'training'} {folder}: {config.model.n_parameters:,} parameters, "
@@ -294,9 +350,12 @@ class Train:
         )
         if self.profile:
             batches = TrainingBatches(data, config.model.context_length, config.training.windows_per_step, config.seed)
-            table = Trial(config.model, config.training, batches, machine).profile(folder / "trace.json")
+            how = config.parallel, config.activation_checkpointing
+            table = Trial(config.model, config.training, batches, machine, *how).profile(folder / "trace.json")
             logger.info(f"{table}\ntrace: {folder / 'trace.json'}, to open in https://ui.perfetto.dev")
         finished = train(config, data, folder, machine, weights)
+        if not machine.world.first:
+            return Outcome({}, code=0 if finished else 130)
         report = write_report(folder)
         if finished:
             logger.info(f"finished: {folder}; its report: {report}")
@@ -342,12 +401,23 @@ def _logged(path: Path, early: list[str]) -> Iterator[None]:
         logger.remove(sink)
 
 
+def _check_same_data(world: "World", data: "Data") -> None:
+    """Raises DataError where another machine has other text."""
+    expected = world.from_first(lambda: data.hash)
+
+    def compare() -> None:
+        if data.hash != expected:
+            raise DataError(f"{data.path} is not the data that the first rank has.", "Copy the folder from there.")
+
+    world.together(compare)
+
+
 def _nothing_left(folder: Path, old: RunConfig, config: RunConfig) -> bool:
     """Checks that a run may go on with these settings, and takes it back where that needs it; whether it is at its end."""
     from wikigpt.checkpoint import newest_checkpoint, rewind
     from wikigpt.metrics import read_metrics
-    from wikigpt.plan import check_same_run
     from wikigpt.runs import step_of
+    from wikigpt.settle import check_same_run
 
     newest = newest_checkpoint(folder)
     step = step_of(newest) if newest else 0

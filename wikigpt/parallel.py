@@ -1,0 +1,392 @@
+"""Several processes that train one model together: who they are, how they agree, and what becomes of the model.
+
+    torchrun ──> joined() ──> World ──> wrap(model) ──> each rank: its share of a batch ──> one gradient ──> the same step
+
+ddp    every rank has the whole model; gradients are averaged while the backward pass goes on (DistributedDataParallel)
+fsdp   every rank has a part of each matrix, and gets the rest of a block when it is at work on it (FSDP2, `fully_shard`)
+
+Only the first rank reads and writes the run's folder. It decides, the others are told (`from_first`); what each has to see
+for itself is seen by all before anyone goes on (`together`, `any`). So a stop, a mistake or a shortage on one is one on all.
+"""
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from loguru import logger
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from wikigpt.errors import ConfigError, WikiGPTError
+from wikigpt.transformer import GPTModel
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many processes this is; alone unless torchrun started it."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # on this machine
+    local_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that reads, writes and speaks."""
+        return self.rank == 0
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag whether it is set on any rank."""
+        if self.size == 1:
+            return flags
+        set_anywhere = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(set_anywhere, dist.ReduceOp.MAX)
+        return tuple(map(bool, set_anywhere.tolist()))
+
+    def sum(self, *numbers: float) -> tuple[float, ...]:
+        """Sums over ranks, in 64 bits."""
+        if self.size == 1:
+            return numbers
+        total = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(total)
+        return tuple(total.tolist())
+
+    def add_up(self, figure: Tensor) -> Tensor:
+        """Sum over ranks of a tensor on the device, in place; on a card nothing waits for it."""
+        if self.size > 1:
+            dist.all_reduce(figure)
+        return figure
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What the first rank makes, on all ranks. A mistake that it meets ends all; it alone says so."""
+        if self.size == 1:
+            return make()
+        made: list[Any] = [None, None]
+        if self.first:
+            try:
+                made = [make(), None]
+            except WikiGPTError as error:
+                made = [None, error]
+        dist.broadcast_object_list(made)
+        if made[1] is not None:
+            raise made[1] if self.first else SystemExit(2)
+        return made[0]
+
+    def alike(self, error: WikiGPTError) -> BaseException:
+        """What to raise for an error that all ranks meet at once: the first says so, the others end in silence."""
+        return error if self.first else SystemExit(2)
+
+    def together(self, make: Callable[[], T]) -> T:
+        """What each rank makes for itself. A mistake that one of them meets ends all; the first rank says which one's."""
+        if self.size == 1:
+            return make()
+        made, error = None, None
+        try:
+            made = make()
+        except WikiGPTError as mistake:
+            error = mistake
+        met: list[Any] = [None] * self.size
+        dist.all_gather_object(met, error and (type(error), error.problem, error.fix, socket.gethostname()))
+        for rank, found in enumerate(met):
+            if found is not None:
+                kind, problem, fix, host = found
+                problem = problem if rank == 0 else f"Rank {rank} on {host}: {problem}"
+                raise kind(problem, fix) if self.first else SystemExit(2)
+        return made  # type: ignore[return-value]
+
+
+ALONE = World()
+TIMEOUT = timedelta(hours=1)  # of whoever waits for the others: a rank that died is found out long before
+MEETING = timedelta(minutes=5)
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """The world that torchrun made this process a part of; the others are watched while it lasts, and end with this one.
+    Raises ConfigError where there are more processes than cards, or the others are out of reach."""
+    rank, size, local_rank, local_size = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
+    if size == 1:
+        yield ALONE
+        return
+    _check(device, local_rank, local_size)
+    world = World(rank, size, local_rank, local_size)
+    if not world.first:
+        only_errors(rank)
+    if device == "cuda":
+        torch.cuda.set_device(local_rank)
+    store = _meet(world, device)
+    watch = Watch(world, store)
+    watch.start()
+    try:
+        yield world
+        world.any(False)  # the first rank may hold the store, and goes last
+        dist.destroy_process_group()
+    except BaseException as error:
+        watch.ended(error)
+        raise
+    finally:
+        watch.stop()
+
+
+def _check(device: str, local_rank: int, local_size: int) -> None:
+    """Raises ConfigError, on one rank of a machine, where its processes are more than its cards."""
+    cards = torch.cuda.device_count() if device == "cuda" else 0
+    problem, fix = "", ""
+    if device == "mps":
+        problem, fix = "Several processes cannot share an Apple GPU.", "Take --device cpu, or start a single one."
+    elif device == "cuda" and local_size > cards:
+        problem, fix = f"{local_size} processes cannot share {cards} cards.", f"Take --nproc_per_node={cards}."
+    if problem:
+        raise ConfigError(problem, fix) if local_rank == 0 else SystemExit(2)
+
+
+def _meet(world: World, device: str) -> Any:
+    """Brings all ranks together and returns the store that they share. Raises ConfigError where some stay away."""
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        store = next(rendezvous("env://", timeout=MEETING))[0]
+        store.set(f"here/{world.rank}", "")
+        everyone = [f"here/{rank}" for rank in range(world.size)]
+        try:
+            store.wait(everyone, MEETING)
+        except RuntimeError:
+            absent = [name.removeprefix("here/") for name in everyone if not store.check([name])]
+            problem = f"Of {world.size} ranks {', '.join(absent)} did not come to {place}."
+            raise ConfigError(problem, "See why they did not start, and that the network lets them through.") from None
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        group = dist.PrefixStore("group", store)
+        dist.init_process_group(backend, store=group, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
+    except (RuntimeError, ValueError, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        problem = f"The other {world.size - 1} processes are out of reach at {place} ({said})."
+        raise ConfigError(problem, "Check the address, the firewall, and that all were started.") from error
+    return store
+
+
+def only_errors(rank: int) -> None:
+    """Lets a rank other than the first speak of nothing but what goes wrong on it."""
+    logger.remove()
+    logger.add(lambda line: print(line, end="", file=sys.stderr), format=f"rank {rank}: {{message}}", level="ERROR")
+
+
+class Watch(threading.Thread):
+    """Sees to it that no rank waits for one that is gone. Each leaves a sign of life in the store twice a second and looks
+    for those of the next one; who finds it silent says so in the store, and who ends with an error does it itself. The
+    others end within seconds, wherever they are: a card that waits for another can be reached in no other way."""
+
+    BEAT = 0.5  # seconds
+    SILENCE = 20  # beats without a sign of life, by which a rank counts as gone
+    GRACE = 10  # beats to end of one's own accord, with the same error as all others
+
+    def __init__(self, world: World, store: Any) -> None:
+        super().__init__(daemon=True)
+        self.world, self.store = world, store.clone()
+        self.store.set_timeout(timedelta(seconds=self.BEAT * self.SILENCE))
+        self.left = threading.Event()  # this rank is about to end in order
+        self.verdict = ""
+        self.found = threading.Event()
+
+    def run(self) -> None:
+        beat, silent, before = 0, 0, b""
+        neighbour = (self.world.rank + 1) % self.world.size
+        try:
+            while not self.left.wait(self.BEAT):
+                beat += 1
+                self.store.set(f"beat/{self.world.rank}", f"{beat} {socket.gethostname()}")
+                if self.store.check(["gone"]):
+                    return self._end(self.store.get("gone").decode())
+                sign = self.store.get(f"beat/{neighbour}") if self.store.check([f"beat/{neighbour}"]) else b""
+                silent, before = (0, sign) if sign != before or sign == b"done" else (silent + 1, before)
+                if silent >= self.SILENCE:
+                    host = sign.partition(b" ")[2].decode() or "an unknown machine"
+                    self._say_gone(f"{neighbour} Rank {neighbour} on {host} has died (no sign of life).")
+        except RuntimeError:  # the store is gone, and with it the machine that holds it
+            if not self.left.wait(3):
+                self._end("0 The first machine, which holds the others together, is out of reach.")
+
+    def _say_gone(self, verdict: str) -> None:
+        self.store.compare_set("gone", "", verdict)  # the first to find out is right
+
+    def _end(self, verdict: str) -> None:
+        """Ends this process where it does not end by itself."""
+        self.verdict = verdict
+        self.found.set()
+        if not self.left.wait(self.GRACE * self.BEAT):
+            self.speak()
+            os._exit(1)
+
+    def speak(self) -> None:
+        """Says who is gone, on one rank, where it has not said so itself."""
+        gone, _, said = self.verdict.partition(" ")
+        speaker = 0 if gone != "0" else 1
+        if self.world.rank == speaker and said:
+            again = "The same command (without --fresh) goes on from the last checkpoint."
+            print(f"{said} {again}", file=sys.stderr, flush=True)
+
+    def ended(self, error: BaseException) -> None:
+        """Takes note of an error that ends this rank. Where it came of another's end, ends for that reason."""
+        cut_off = isinstance(error, RuntimeError) and _of_connection(error)
+        if cut_off and self.found.wait((self.SILENCE + 4) * self.BEAT):
+            self.left.set()
+            self.speak()
+            raise SystemExit(1) from None
+        with suppress(RuntimeError):
+            self.store.compare_set("gone", "", f"{self.world.rank} ")
+
+    def stop(self) -> None:
+        self.left.set()
+        self.join(2)
+        with suppress(RuntimeError):
+            self.store.set(f"beat/{self.world.rank}", "done")
+
+
+def _of_connection(error: BaseException) -> bool:
+    """Whether an error says that another process does not answer."""
+    said = f"{type(error).__name__} {error}".lower()
+    return any(word in said for word in ("gloo", "nccl", "connection", "distbackend", "distnetwork", "socket"))
+
+
+class Loss(nn.Module):
+    """The summed loss of a batch as a module's forward pass, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, model: GPTModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        return self.model.loss(inputs_BT, targets_BT, reduction="sum")
+
+
+class Replicas(DistributedDataParallel):
+    """Whole models that average their gradients. In the first steps they do so after the backward pass and not during it:
+    a rank that has too little memory can tell the others only as long as none of them waits for its gradients."""
+
+    careful_steps = 2  # the first has no moments in memory yet
+
+
+def wrap(model: GPTModel, how: str, device: str, dtype: torch.dtype, world: World) -> nn.Module:
+    """Brings a model to its device and makes what calculates the summed loss of a rank's batch, and sees to it that the
+    gradients of all ranks are averaged. `dtype` is what matrices are multiplied in. The model keeps its names; with fsdp
+    its parameters become DTensors."""
+    if world.size > 1 and how == "fsdp":
+        return Loss(shard(model, device, dtype, world))
+    net = Loss(model.to(device))
+    if world.size == 1:
+        return net
+    ids = [world.local_rank] if device == "cuda" else None
+    return Replicas(net, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def shard(model: GPTModel, device: str, dtype: torch.dtype, world: World) -> GPTModel:
+    """Cuts each parameter into as many parts as there are ranks. The blocks are gathered in `dtype`; embeddings, head and
+    the stream between the blocks stay in 32 bits; gradients are added up in 32 bits."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+    mesh = init_device_mesh(device, (world.size,))
+    precise = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    narrow = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=precise if dtype == torch.float32 else narrow)
+    fully_shard(model, mesh=mesh, mp_policy=precise)
+    for method in ("loss", "next_logits"):
+        register_fsdp_forward_method(model, method)
+    return model
+
+
+def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """By name, as the optimiser knows them: of a model in parts what the last forward pass gathered is let go first."""
+    if hasattr(model, "reshard"):
+        model.reshard()  # type: ignore[operator]
+    return dict(model.named_parameters())
+
+
+def not_yet(net: nn.Module) -> AbstractContextManager[None]:
+    """While it lasts, replicas keep their gradients to themselves."""
+    return net.no_sync() if isinstance(net, Replicas) else nullcontext()
+
+
+def average_gradients(net: nn.Module, world: World) -> None:
+    """What DistributedDataParallel does during the backward pass, after it."""
+    for parameter in net.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= world.size
+            dist.all_reduce(parameter.grad)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor with the parts that lie elsewhere; all ranks must ask together."""
+    return tensor.full_tensor() if in_parts(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def in_parts(tensor: Tensor) -> bool:
+    """Whether it is a DTensor, of which each rank has a part. (Their module takes half a second to import.)"""
+    return hasattr(tensor, "full_tensor")
+
+
+def own(tensor: Tensor) -> Tensor:
+    """The part of a tensor that lies here: all of it, unless it is a DTensor."""
+    return tensor.to_local() if in_parts(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def spread(tensor: Tensor | None, like: Tensor, world: World) -> Tensor:
+    """A whole tensor that the first rank has, on all ranks, each its part where `like` is in parts."""
+    if world.size == 1:
+        assert tensor is not None
+        return tensor.to(like.device)
+    empty = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    full = empty if tensor is None else empty.copy_(tensor)
+    if in_parts(like):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(full, like.device_mesh, like.placements)  # type: ignore[attr-defined]
+    dist.broadcast(full, 0)
+    return full
+
+
+def shared_out(work: Callable[[Tensor], Tensor], matrices: Tensor, world: World) -> Tensor:
+    """What `work` makes of matrices (N, rows, columns) that all ranks have: each does its share, and all get all of it."""
+    if world.size == 1:
+        return work(matrices)
+    N, each = len(matrices), -(-len(matrices) // world.size)
+    mine = matrices[world.rank * each : (world.rank + 1) * each]
+    done = work(mine if len(mine) else matrices[:1])[: len(mine)]
+    share = torch.zeros(each, *matrices.shape[1:], dtype=done.dtype, device=matrices.device)
+    share[: len(done)] = done
+    results = share.new_empty(world.size * each, *matrices.shape[1:])
+    dist.all_gather(list(results.chunk(world.size)), share)
+    return results[:N]
+
+
+def gathered_out(work: Callable[[Tensor], Tensor], shards: Tensor, rows: int, world: World) -> Tensor:
+    """The same where each rank has some rows of every matrix, as FSDP cuts them: (N, own rows, columns) of N matrices with
+    `rows` in all. Each rank is sent all rows of its share of matrices and sends back what `work` made of them: every
+    number travels twice, and no rank ever holds all matrices."""
+    N, own, columns = shards.shape
+    each, most = -(-N // world.size), -(-rows // world.size)
+    out = shards.new_zeros(world.size * each, most, columns)
+    out[:N, :own] = shards
+    got = torch.empty_like(out)
+    dist.all_to_all_single(got, out)  # (from rank, matrix, rows)
+    full = got.view(world.size, each, most, columns).transpose(0, 1).reshape(each, world.size * most, columns)
+    done = work(full[:, :rows])
+    back = done.new_zeros(each, world.size * most, columns)
+    back[:, :rows] = done
+    back = back.view(each, world.size, most, columns).transpose(0, 1).contiguous()
+    result = torch.empty_like(back)
+    dist.all_to_all_single(result, back)
+    return result.view(world.size * each, most, columns)[:N, :own]
