@@ -58,6 +58,9 @@ def use_backend(model: GPTModel, machine: Machine) -> None:
     if machine.backend == "kernels":
         model.use(Kernels(machine.threads))
     elif machine.backend == "compiled":
+        torch._dynamo.config.optimize_ddp = (
+            False  # which would cut each block's graph where a bucket of gradients is full
+        )
         for block in model.blocks:  # one graph for all of them: starts far sooner than the whole model as one
             block.compile()
         model.use(_Compiled)

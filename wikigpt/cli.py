@@ -61,6 +61,9 @@ def main(arguments: Sequence[str], settings: ModuleType | SimpleNamespace = defa
         print(f"wikigpt {wikigpt.__version__}")
         return 0
     as_json, debug = "--json" in arguments, "--debug" in arguments
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # what every process of a machine meets is said once (parallel.joined)
+        logger.remove()
+        as_json = False
     try:
         verb = _parse(_verb_first(list(arguments)), program)
         path = verb.common.config

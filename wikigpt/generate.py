@@ -139,13 +139,23 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 def generate_text(
-    model: GPTModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling, use_cache: bool = True
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    sampling: Sampling,
+    use_cache: bool = True,
+    to_the_end: bool = False,
 ) -> Iterator[str]:
     """Pieces of text after a prompt. A character that is spread over several tokens comes when it is whole; an empty
-    prompt begins a new document."""
+    prompt begins a new document. `to_the_end`: the model is asked for all `max_gen` tokens, also when the text is over:
+    of a model in parts each rank must ask as often as the others."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     ids = prompt_ids(tokenizer, prompt)
-    for token in generate_ids(model, ids, tokenizer.end_of_text, sampling, use_cache):
+    over, end_of_text = False, -1 if to_the_end else tokenizer.end_of_text
+    for token in generate_ids(model, ids, end_of_text, sampling, use_cache):
+        over = over or token == tokenizer.end_of_text
+        if over:
+            continue
         if piece := decoder.decode(tokenizer.decode_bytes([token])):
             yield piece
     if rest := decoder.decode(b"", final=True):

@@ -6,6 +6,7 @@ Source: Loshchilov & Hutter 2019 (AdamW); Hu et al. 2024, "MiniCPM" (warm-up, st
 import math
 import socket
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
@@ -17,6 +18,7 @@ from wikigpt.errors import RunError, out_of_memory
 from wikigpt.hardware import DTYPES, Machine
 from wikigpt.parallel import (
     ALONE,
+    OnOneRank,
     Replicas,
     World,
     average_gradients,
@@ -26,7 +28,7 @@ from wikigpt.parallel import (
     own,
     shared_out,
     whole,
-)
+)  # fmt: skip
 
 COSINE_FLOOR = 0.1  # of the highest rate, where a cosine ends
 
@@ -96,7 +98,7 @@ class Muon(torch.optim.AdamW):
         parts = group["parts"]
 
         def nearest(matrices: Tensor) -> Tensor:  # of those that are several in one, of each
-            return orthogonal(matrices.view(-1, rows // parts, columns), self.dtype).view(matrices.shape)
+            return orthogonal(matrices.reshape(-1, rows // parts, columns), self.dtype).view(matrices.shape)
 
         directions = torch.stack([own(self._direction(p, group["momentum"])) for p in parameters])
         if in_parts(parameters[0]):
@@ -230,16 +232,28 @@ def training_step(
 
 def parts_of_step(training: TrainingSettings, world: World) -> int:
     """Forward passes of a rank in an optimiser step: no more windows at once than `batch_size`."""
-    windows = -(-training.windows_per_step // world.size)
-    return -(-windows // training.batch_size)
+    return -(-training.windows_per_step // (world.size * windows_at_once(training, world)))
+
+
+def windows_at_once(training: TrainingSettings, world: World) -> int:
+    """Of a rank's forward pass, at the most."""
+    return min(training.batch_size, -(-training.windows_per_step // world.size))
+
+
+def half_at_once(training: TrainingSettings, world: World) -> TrainingSettings:
+    """The same step in parts of half as many windows, or fewer."""
+    half = max(1, windows_at_once(training, world) // 2)
+    batch_size = next(size for size in range(half, 0, -1) if training.windows_per_step % size == 0)
+    accumulation = training.windows_per_step // batch_size
+    return replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
 
 
 def _too_large(training: TrainingSettings, machine: Machine, agreed: bool) -> NoReturn:
-    problem = f"A forward pass of {training.batch_size} windows needs more memory than there is."
+    windows = windows_at_once(training, machine.world)
+    problem = f"A forward pass of {windows} windows needs more memory than there is."
     if agreed:
         raise BatchTooLarge(problem, "Take a smaller --batch_size, --context_length or model.")
-    host = f"Rank {machine.world.rank} on {socket.gethostname()} ran out of memory"
-    smaller = max(1, training.batch_size // 2)
-    accumulated = training.windows_per_step // smaller
-    go_on = f"Go on with --batch_size {smaller} --gradient_accumulation_steps {accumulated}."
-    raise RunError(f"{host} in the middle of a step: {problem}", go_on)
+    smaller = half_at_once(training, machine.world)
+    parts = f"--batch_size {smaller.batch_size} --gradient_accumulation_steps {smaller.gradient_accumulation_steps}"
+    fix = f"Go on with {parts}." if windows > 1 else "Take --activation_checkpointing True, or a smaller model."
+    raise OnOneRank(f"{problem} (On {socket.gethostname()}, in the middle of a step.)", fix)

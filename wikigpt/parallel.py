@@ -9,12 +9,13 @@ Only the first rank reads and writes the run's folder. It decides, the others ar
 for itself is seen by all before anyone goes on (`together`, `any`). So a stop, a mistake or a shortage on one is one on all.
 """
 
+import atexit
+import gc
 import os
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -26,10 +27,15 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from wikigpt.errors import ConfigError, WikiGPTError
+from wikigpt.errors import ConfigError, RunError, WikiGPTError
 from wikigpt.transformer import GPTModel
+from wikigpt.watch import Watch
 
 T = TypeVar("T")
+
+
+class OnOneRank(RunError):
+    """What only one rank has met, while the others wait for it: it ends, and the watch ends the others."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,14 @@ class World:
         dist.all_reduce(total)
         return tuple(total.tolist())
 
+    def least(self, number: int) -> int:
+        """The smallest of all ranks'."""
+        if self.size == 1:
+            return number
+        smallest = torch.tensor(number)
+        dist.all_reduce(smallest, dist.ReduceOp.MIN)
+        return int(smallest)
+
     def add_up(self, figure: Tensor) -> Tensor:
         """Sum over ranks of a tensor on the device, in place; on a card nothing waits for it."""
         if self.size > 1:
@@ -76,6 +90,8 @@ class World:
         if self.first:
             try:
                 made = [make(), None]
+            except OnOneRank:
+                raise
             except WikiGPTError as error:
                 made = [None, error]
         dist.broadcast_object_list(made)
@@ -94,6 +110,8 @@ class World:
         made, error = None, None
         try:
             made = make()
+        except OnOneRank:
+            raise
         except WikiGPTError as mistake:
             error = mistake
         met: list[Any] = [None] * self.size
@@ -128,12 +146,16 @@ def joined(device: str) -> Iterator[World]:
         only_errors(rank)
     if device == "cuda":
         torch.cuda.set_device(local_rank)
-    store = _meet(world, device)
-    watch = Watch(world, store)
+    atexit.register(gc.collect)  # DistributedDataParallel is in a circle, and aborts where Python's end destroys it
+    store = _meet(world)
+    watch = Watch(rank, size, store, speaks=world.first, may_speak=rank == 1 or local_rank == 0)
     watch.start()
     try:
+        _form_group(world, device, store)
         yield world
-        world.any(False)  # the first rank may hold the store, and goes last
+        world.any(False)
+        watch.left.set()
+        gc.collect()
         dist.destroy_process_group()
     except BaseException as error:
         watch.ended(error)
@@ -154,110 +176,50 @@ def _check(device: str, local_rank: int, local_size: int) -> None:
         raise ConfigError(problem, fix) if local_rank == 0 else SystemExit(2)
 
 
-def _meet(world: World, device: str) -> Any:
-    """Brings all ranks together and returns the store that they share. Raises ConfigError where some stay away."""
+def _meet(world: World) -> Any:
+    """Waits for all ranks; the store that they share. Raises ConfigError where some stay away."""
     place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    everyone = [f"here/{rank}" for rank in range(world.size)]
     try:
         store = next(rendezvous("env://", timeout=MEETING))[0]
-        store.set(f"here/{world.rank}", "")
-        everyone = [f"here/{rank}" for rank in range(world.size)]
+        # torchrun keeps its store when it starts the processes anew: each time has names of its own.
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        store.set(everyone[world.rank], "")
         try:
             store.wait(everyone, MEETING)
         except RuntimeError:
             absent = [name.removeprefix("here/") for name in everyone if not store.check([name])]
             problem = f"Of {world.size} ranks {', '.join(absent)} did not come to {place}."
             raise ConfigError(problem, "See why they did not start, and that the network lets them through.") from None
-        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-        group = dist.PrefixStore("group", store)
-        dist.init_process_group(backend, store=group, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
     except (RuntimeError, ValueError, OSError) as error:
-        said = " ".join(str(error).split())[:200]
-        problem = f"The other {world.size - 1} processes are out of reach at {place} ({said})."
+        problem = f"The other {world.size - 1} processes are out of reach at {place} ({_short(error)})."
         raise ConfigError(problem, "Check the address, the firewall, and that all were started.") from error
     return store
+
+
+def _form_group(world: World, device: str, store: Any) -> None:
+    """Connects every rank with every other. Raises ConfigError where the network does not let them."""
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    group = dist.PrefixStore("group", store)
+    try:
+        dist.init_process_group(backend, store=group, rank=world.rank, world_size=world.size, timeout=MEETING)
+    except RuntimeError as error:
+        problem = f"The ranks do not reach each other ({_short(error)})."
+        fix = (
+            "Open all ports between the machines, and name their network card: GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME."
+        )
+        raise ConfigError(problem, fix) from error
+    dist.distributed_c10d._set_pg_timeout(TIMEOUT)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def only_errors(rank: int) -> None:
     """Lets a rank other than the first speak of nothing but what goes wrong on it."""
     logger.remove()
     logger.add(lambda line: print(line, end="", file=sys.stderr), format=f"rank {rank}: {{message}}", level="ERROR")
-
-
-class Watch(threading.Thread):
-    """Sees to it that no rank waits for one that is gone. Each leaves a sign of life in the store twice a second and looks
-    for those of the next one; who finds it silent says so in the store, and who ends with an error does it itself. The
-    others end within seconds, wherever they are: a card that waits for another can be reached in no other way."""
-
-    BEAT = 0.5  # seconds
-    SILENCE = 20  # beats without a sign of life, by which a rank counts as gone
-    GRACE = 10  # beats to end of one's own accord, with the same error as all others
-
-    def __init__(self, world: World, store: Any) -> None:
-        super().__init__(daemon=True)
-        self.world, self.store = world, store.clone()
-        self.store.set_timeout(timedelta(seconds=self.BEAT * self.SILENCE))
-        self.left = threading.Event()  # this rank is about to end in order
-        self.verdict = ""
-        self.found = threading.Event()
-
-    def run(self) -> None:
-        beat, silent, before = 0, 0, b""
-        neighbour = (self.world.rank + 1) % self.world.size
-        try:
-            while not self.left.wait(self.BEAT):
-                beat += 1
-                self.store.set(f"beat/{self.world.rank}", f"{beat} {socket.gethostname()}")
-                if self.store.check(["gone"]):
-                    return self._end(self.store.get("gone").decode())
-                sign = self.store.get(f"beat/{neighbour}") if self.store.check([f"beat/{neighbour}"]) else b""
-                silent, before = (0, sign) if sign != before or sign == b"done" else (silent + 1, before)
-                if silent >= self.SILENCE:
-                    host = sign.partition(b" ")[2].decode() or "an unknown machine"
-                    self._say_gone(f"{neighbour} Rank {neighbour} on {host} has died (no sign of life).")
-        except RuntimeError:  # the store is gone, and with it the machine that holds it
-            if not self.left.wait(3):
-                self._end("0 The first machine, which holds the others together, is out of reach.")
-
-    def _say_gone(self, verdict: str) -> None:
-        self.store.compare_set("gone", "", verdict)  # the first to find out is right
-
-    def _end(self, verdict: str) -> None:
-        """Ends this process where it does not end by itself."""
-        self.verdict = verdict
-        self.found.set()
-        if not self.left.wait(self.GRACE * self.BEAT):
-            self.speak()
-            os._exit(1)
-
-    def speak(self) -> None:
-        """Says who is gone, on one rank, where it has not said so itself."""
-        gone, _, said = self.verdict.partition(" ")
-        speaker = 0 if gone != "0" else 1
-        if self.world.rank == speaker and said:
-            again = "The same command (without --fresh) goes on from the last checkpoint."
-            print(f"{said} {again}", file=sys.stderr, flush=True)
-
-    def ended(self, error: BaseException) -> None:
-        """Takes note of an error that ends this rank. Where it came of another's end, ends for that reason."""
-        cut_off = isinstance(error, RuntimeError) and _of_connection(error)
-        if cut_off and self.found.wait((self.SILENCE + 4) * self.BEAT):
-            self.left.set()
-            self.speak()
-            raise SystemExit(1) from None
-        with suppress(RuntimeError):
-            self.store.compare_set("gone", "", f"{self.world.rank} ")
-
-    def stop(self) -> None:
-        self.left.set()
-        self.join(2)
-        with suppress(RuntimeError):
-            self.store.set(f"beat/{self.world.rank}", "done")
-
-
-def _of_connection(error: BaseException) -> bool:
-    """Whether an error says that another process does not answer."""
-    said = f"{type(error).__name__} {error}".lower()
-    return any(word in said for word in ("gloo", "nccl", "connection", "distbackend", "distnetwork", "socket"))
 
 
 class Loss(nn.Module):

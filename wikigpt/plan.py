@@ -54,7 +54,7 @@ class Memory:
     """Bytes on one device at the moment when most are in use."""
 
     weights: float
-    gradients: float
+    gradients: float  # with ddp in two places: as calculated, and where those of all ranks are averaged
     optimizer: float
     activations: float  # what the forward pass keeps for the way back
     logits: float  # of a chunk, and what the head's gradient takes
@@ -100,11 +100,12 @@ def memory(
     softmax = rows * V * (0.0 if kernels else 8.0 if wide < 4 else 4.0)  # in 32 bits
     head = wide * V * D + (4.0 * V * D if wide < 4 else 0.0)  # its gradient, as it is calculated and as it is kept
     logits = wide * V * D + stream + rows * wide * D + rows * V * wide + max(softmax, head)
-    there = gradients if accumulated else 0.0
+    there = gradients if accumulated or parallel == "ddp" else 0.0
+    buckets = 4.0 * N if parallel == "ddp" else 0.0  # beside the gradients: where those of all ranks are averaged
     again = kept + layer + 4.0 * V * D + there if recompute else 0.0
     moving = gradients + (8.0 + 3 * wide) * (_largest_group(config) if training.optimizer == "muon" else 0.0) / share
-    total = weights + moments + max(kept + logits + there, again, gradients + layer, moving)
-    return Memory(weights, gradients, moments, kept + (layer if recompute else 0.0), logits, total)
+    total = weights + moments + buckets + max(kept + logits + there, again, gradients + layer, moving)
+    return Memory(weights, gradients + buckets, moments, kept + (layer if recompute else 0.0), logits, total)
 
 
 CHUNK = 2**27  # ChunkedCrossEntropy.CHUNK
@@ -170,9 +171,10 @@ def parts_that_fit(
     """How a step is cut so that it fits on such cards by `memory`: the largest parts, in what way the cards share the model
     ("" of one), and whether with activation checkpointing; None where it does not fit in any way."""
     windows = training.windows_per_step
+    ways = ("",) if gpus == 1 else ("ddp",) if dtype == "float16" else ("ddp", "fsdp")  # as wikigpt.settle has it
     most = min(max(1, 2**17 // config.context_length), -(-windows // gpus))
     sizes = [size for size in range(most, 0, -1) if windows % size == 0]
-    for parallel in ("ddp", "fsdp") if gpus > 1 else ("",):
+    for parallel in ways:
         for recompute in (False, True):
             for size in sizes:
                 setting = replace(training, batch_size=size, gradient_accumulation_steps=windows // size)
@@ -239,6 +241,9 @@ def make_plan(
 ) -> Plan:
     """Of a model and how it is trained: until its hours or its budget are over. `data_tokens`: 0 where it is not known.
     Raises ConfigError where it does not fit on such cards."""
+    if training.windows_per_step < gpus:
+        problem = f"A step has {training.windows_per_step} windows, which {gpus} GPUs cannot share out."
+        raise ConfigError(problem, "Take fewer --gpus, or a --training_setting with larger steps.")
     fitting = parts_that_fit(model, training, card, gpus, dtype)
     if fitting is None:
         needed = memory(model, replace(training, batch_size=1), dtype, "cuda", gpus, "fsdp", True).total
@@ -283,6 +288,8 @@ def best_depth(hours: float, card: Card, gpus: int, mfu: float, dtype: str, voca
         enough = not data_tokens or tokens <= EPOCHS * data_tokens
         if tokens / tokens_per_second(model, card, gpus, mfu) / 3600 > hours or not enough:
             break
+        if training.windows_per_step < gpus:
+            continue
         if parts_that_fit(model, training, card, gpus, dtype) is None:
             break
         best = depth

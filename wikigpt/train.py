@@ -32,7 +32,15 @@ from wikigpt.evaluate import Score, bigram_score, evaluate_split, words
 from wikigpt.generate import Sampling, generate_text
 from wikigpt.hardware import Machine, UnderWay, forget_used_memory, used_memory
 from wikigpt.metrics import LiveView, MetricsLog, plot_loss, read_metrics
-from wikigpt.optim import BatchTooLarge, make_optimizer, set_rates, stable_steps, training_step
+from wikigpt.optim import (
+    BatchTooLarge,
+    half_at_once,
+    make_optimizer,
+    set_rates,
+    stable_steps,
+    training_step,
+    windows_at_once,
+)  # fmt: skip
 from wikigpt.parallel import World
 from wikigpt.plan import flops_per_token
 from wikigpt.tokenizer import Tokenizer
@@ -109,14 +117,12 @@ def in_smaller_parts(config: RunConfig, run: Path, error: BatchTooLarge, world: 
     """The same steps (but for what dropout draws) with half as much in memory, from now on. Raises the error where a part is
     a single window already."""
     training = config.training
-    at_once = min(training.batch_size, -(-training.windows_per_step // world.size))  # of one rank
-    if at_once == 1:
+    if windows_at_once(training, world) == 1:
         raise world.alike(error)
-    batch_size = next(size for size in range(-(-at_once // 2), 0, -1) if training.windows_per_step % size == 0)
-    accumulation = training.windows_per_step // batch_size
-    logger.warning(f"out of memory: from here on batch_size {batch_size} x {accumulation} accumulated, the same steps")
+    smaller = half_at_once(training, world)
+    parts = f"batch_size {smaller.batch_size} x {smaller.gradient_accumulation_steps} accumulated"
+    logger.warning(f"out of memory: from here on {parts}, the same steps")
     forget_used_memory(config.device)
-    smaller = replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
     config = replace(config, training=smaller)
     if world.first:
         config.save(run / "run.json")
@@ -228,7 +234,7 @@ class Report:
         texts = []
         with self.pause("sampling"), as_written(self.machine), self.machine.autocast() if in_parts else nullcontext():
             for title in self.titles:
-                text = "".join(generate_text(model, self.tokenizer, prompt(title), SAMPLING))
+                text = "".join(generate_text(model, self.tokenizer, prompt(title), SAMPLING, to_the_end=in_parts))
                 texts.append(f"\n**{title}**\n\n" + "".join(f"> {line}\n" for line in text.splitlines() or [""]))
         model.train()
         if self.speaks:

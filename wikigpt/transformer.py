@@ -90,12 +90,12 @@ class Plain:
 
     @staticmethod
     def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        return F.layer_norm(x, weight.shape, weight, bias, eps)
+        return F.layer_norm(x, weight.shape, weight.to(x.dtype), bias.to(x.dtype), eps)
 
     @staticmethod
     def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Brings each vector to length sqrt(its size), times a learned weight: LayerNorm without mean and bias."""
-        return F.rms_norm(x.float(), weight.shape, weight, eps)  # under autocast heads come in 16 bits
+        return F.rms_norm(x.float(), weight.shape, weight.float(), eps)  # heads come in 16 bits, with FSDP weights too
 
     @staticmethod
     def turn(x_BTHK: Tensor, weight_K: Tensor, rotation: Tensor, eps: float) -> Tensor:

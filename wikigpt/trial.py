@@ -19,7 +19,7 @@ from wikigpt.evaluate import evaluate_split
 from wikigpt.generate import Sampling, generate_ids
 from wikigpt.hardware import Machine, forget_used_memory, synchronize, used_memory
 from wikigpt.optim import BatchTooLarge, make_optimizer, training_step
-from wikigpt.parallel import ALONE
+from wikigpt.parallel import ALONE, Replicas
 from wikigpt.plan import memory
 from wikigpt.transformer import GPTModel
 
@@ -56,14 +56,16 @@ class Trial:
         return used_memory(self.machine.device)
 
     def seconds_per_step(self) -> float:
-        """Median of a few seconds of steps, by the first rank's clock."""
+        """Median of a few seconds of steps, by the first rank's clock; without the first ones, in which things are built and
+        gradients are not yet averaged in passing."""
         times: list[float] = []
         world = self.machine.world
-        while world.from_first(lambda: sum(times) < TIMING_SECONDS or len(times) < 3):
+        warm = 1 if world.size == 1 else Replicas.careful_steps + 1
+        while world.from_first(lambda: sum(times[warm - 1 :]) < TIMING_SECONDS or len(times) < warm + 2):
             start = time.perf_counter()
             self.step(len(times))
             times.append(time.perf_counter() - start)
-        return world.from_first(lambda: statistics.median(times[1:]))
+        return world.from_first(lambda: statistics.median(times[warm:]))
 
     def seconds_of_pauses(self, data: Data, eval_tokens: int) -> float:
         """What all evaluations and samples of a run take: about 20 evaluations and the last one over more; samples at steps
@@ -160,5 +162,6 @@ def _fits(
     except BatchTooLarge:
         used = 1 << 62
     forget_used_memory(machine.device)
-    (too_large,) = machine.world.any(used >= 0.9 * machine.memory)
+    buckets = 4 * config.n_parameters if machine.world.size > 1 else 0  # of gradients, which this trial has not
+    (too_large,) = machine.world.any(used + buckets >= 0.9 * machine.memory)
     return not too_large

@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import tyro
@@ -75,16 +75,19 @@ class Plan:
             raise ConfigError(f"mfu is {self.mfu}.", "Give a share, up to 1.")
         if self.depth is not None and self.model_config is not None:
             raise ConfigError("--depth and --model_config were given together.", "Give one of them.")
+        if self.gpus > 8 and self.gpus % 8:
+            raise ConfigError(f"gpus is {self.gpus}.", "Give up to 8, or a multiple of 8: machines have 8 each here.")
 
     def _card(self) -> Card:
         """The card asked for, or what this machine has."""
         if self.gpu is not None:
             return find_card(self.gpu)
         if shutil.which("nvidia-smi"):
-            command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+            command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode == 0 and (card := card_called(done.stdout.split("\n")[0])):
-                return card
+            name, _, mebibytes = done.stdout.split("\n")[0].rpartition(", ")
+            if done.returncode == 0 and (card := card_called(name)):
+                return replace(card, memory=int(mebibytes) * 2**20)  # one name may be of two sizes
         return find_card("h100")
 
     def _presets(
@@ -111,23 +114,28 @@ class Plan:
         return (name, setting), model, from_preset(TrainingSettings, trainings, setting, {})
 
     def _command(self, plan: "Figures") -> str:
-        """The line that trains exactly that."""
-        many = f"torchrun --standalone --nproc_per_node={min(self.gpus, 8)} -m wikigpt"
-        if self.gpus > 8:
-            meeting = f"--nnodes={-(-self.gpus // 8)} --rdzv_backend=c10d --rdzv_endpoint=HOST:29500"
-            many = many.replace("--standalone", meeting)
-        words = [many if self.gpus > 1 else "wikigpt", "train"]
-        words += ["--data", shlex.quote(self.data)] if self.data is not None else []
+        """The line that trains exactly that; on each of several machines, with a number of its own."""
+        words = ["wikigpt", "train"]
+        if self.gpus > 1:
+            many = (
+                ["--standalone"]
+                if self.gpus <= 8
+                else [f"--nnodes={self.gpus // 8}", "--node_rank=N", "--master_addr=HOST"]
+            )
+            words = ["torchrun", *many, f"--nproc_per_node={min(self.gpus, 8)}", "-m", *words]
+        words += [] if self.common.config is None else ["--config", str(self.common.config)]
+        words += [] if self.data is None else ["--data", self.data]
         if plan.model_config.startswith("depth_"):
             words += ["--depth", plan.model_config.removeprefix("depth_")]
         else:
             words += ["--model_config", plan.model_config]
-            words += ["--training_setting", shlex.quote(plan.training_setting)]
+        if not (plan.model_config.startswith("depth_") and plan.training_setting == plan.model_config):
+            words += ["--training_setting", plan.training_setting]
         if self.hours == plan.hours:
             words += ["--hours", f"{self.hours:g}"]
         if plan.parallel == "fsdp":
             words += ["--parallel", "fsdp"]
-        return " ".join(words)
+        return shlex.join(words)
 
     def _print(self, plan: "Figures", card: Card, tokens: int, cost: float | None) -> None:
         from wikigpt.plan import flops_per_token, parameters_by_part

@@ -135,7 +135,8 @@ class Train:
 
         def check(spec: str) -> "Data":
             data = find_data(settings.DATAFOLDER, spec)
-            data.verify()
+            if world.local_rank == 0:  # once on each machine
+                data.verify()
             return data
 
         named, like, spec = world.from_first(look)
@@ -231,7 +232,8 @@ class Train:
         if not world.first:
             torch.set_num_threads(machine.threads)
         world.together(lambda: None if world.first else choose_backend(device, machine.backend))
-        memory = machine.memory // (world.local_size if device == "cpu" else 1)
+        own = hardware.device_memory(device) // (world.local_size if device == "cpu" else 1)
+        memory = world.least(own)
         machine = dataclasses.replace(machine, world=world, memory=memory)
         logger.info(f"machine: {machine}")
         cards = torch.cuda.device_count() if device == "cuda" else 0
