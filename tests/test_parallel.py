@@ -120,7 +120,6 @@ def test_two_ranks_train_the_same_model_as_one(ranks, tmp_path):
         (f"--optimizer muon --dtype bfloat16 --backend plain {MODERN}", 1e-2),
         ("--optimizer adamw --dtype bfloat16 --backend plain", 1e-2),
         (f"--optimizer muon --activation_checkpointing True {MODERN}", 1e-4),
-        (f"--optimizer muon --backend compiled {MODERN}", 1e-4),
     ],
 )
 def test_any_number_of_ranks_trains_the_same_model(ranks, tmp_path, flags, bound):
@@ -142,6 +141,15 @@ def test_any_number_of_ranks_trains_the_same_model(ranks, tmp_path, flags, bound
         if "bfloat16" not in flags:
             assert difference(models / "one", models / f"parts{size}") < bound
         assert losses(models / f"parts{size}") == pytest.approx(losses(models / "one"), rel=max(bound, 1e-5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_compiled_blocks_train_the_same_on_two_ranks(ranks, tmp_path, how):
+    flags = f"--backend compiled --activation_checkpointing True {MODERN} --n_layers 2"
+    assert ranks(1, f"--run one {MODERN} --n_layers 2") == [0]
+    assert ranks(2, f"--run two --parallel {how} {flags}") == [0, 0], said(tmp_path)
+    assert losses(tmp_path / "models/two") == pytest.approx(losses(tmp_path / "models/one"), rel=1e-4)
 
 
 def test_ranks_read_the_windows_of_a_batch_once_each(data):
@@ -323,27 +331,29 @@ def test_what_every_process_of_a_machine_meets_is_said_once(tmp_path):
     assert (tmp_path / "stdout.0").read_text().count("error") == 1 and not (tmp_path / "stdout.1").read_text()
 
 
+IMPATIENT = """
+import sys
+from datetime import timedelta
+from wikigpt import cli, parallel
+parallel.MEETING = timedelta(seconds=4)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 def test_ranks_that_do_not_come_are_named(data, tmp_path):
-    command = training_command("--device cpu --threads 1 --run r", LENGTH)
+    """Two of three machines, of which the second was never started."""
+    (tmp_path / "dataset").symlink_to(data.path.parent)
+    (tmp_path / "impatient.py").write_text(IMPATIENT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "r").mkdir()
-    work = impatient, data.path.parent, command
-    lonely = FORKS.Process(target=rank, args=(0, 3, port, work, tmp_path / "r"))
-    lonely.start()
-    assert finish([lonely], 60) == [2]
-    assert "Of 3 ranks 1, 2 did not come to 127.0.0.1" in said(tmp_path / "r")
-
-
-def impatient(_, datafolder, command):
-    from datetime import timedelta
-
-    from wikigpt import parallel
-
-    parallel.MEETING = timedelta(seconds=4)
-    return wikigpt(command, datafolder)
+    machines = ["--nnodes=3", "--node_rank=0", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *machines, "--nproc_per_node=1"]
+    flags = training_command("--device cpu --threads 1 --run_name r").split()
+    done = subprocess.run([*torchrun, "impatient.py", *flags], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode and f"Of 3 ranks 1, 2 did not come to 127.0.0.1:{port}" in done.stderr
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.slow
@@ -428,9 +438,8 @@ def memory_of(number, how, model_config, batch_size):
         config = from_preset(ModelConfig, MODEL_CONFIGS, model_config, {})
         parts = {"batch_size": batch_size, "gradient_accumulation_steps": 2}
         training = from_preset(TrainingSettings, TRAINING_SETTINGS, "small_models", parts)
-        model = GPTModel(config)
-        weights = sum(p.nbytes for p in model.parameters())
         with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+            model = GPTModel(config)
             net = training_net(model, machine, how)
             optimizer = make_optimizer(model, training, "bfloat16", world)
             scaler = torch.amp.GradScaler("cpu", enabled=False)
@@ -442,7 +451,6 @@ def memory_of(number, how, model_config, batch_size):
             if event.name() == "[memory]":
                 used += event.nbytes()
                 most = max(most, used)
-        most += weights  # which were there before; fsdp lets go of them
         print(most, memory(config, training, "bfloat16", "cpu", world.size, how, kernels=True).total)
     return 0
 

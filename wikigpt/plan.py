@@ -100,7 +100,7 @@ def memory(
     softmax = rows * V * (0.0 if kernels else 8.0 if wide < 4 else 4.0)  # in 32 bits
     head = wide * V * D + (4.0 * V * D if wide < 4 else 0.0)  # its gradient, as it is calculated and as it is kept
     logits = wide * V * D + stream + rows * wide * D + rows * V * wide + max(softmax, head)
-    there = gradients if accumulated or parallel == "ddp" else 0.0
+    there = gradients if accumulated else 0.0
     buckets = 4.0 * N if parallel == "ddp" else 0.0  # beside the gradients: where those of all ranks are averaged
     again = kept + layer + 4.0 * V * D + there if recompute else 0.0
     moving = gradients + (8.0 + 3 * wide) * (_largest_group(config) if training.optimizer == "muon" else 0.0) / share
