@@ -331,29 +331,29 @@ def test_what_every_process_of_a_machine_meets_is_said_once(tmp_path):
     assert (tmp_path / "stdout.0").read_text().count("error") == 1 and not (tmp_path / "stdout.1").read_text()
 
 
-IMPATIENT = """
-import sys
-from datetime import timedelta
-from wikigpt import cli, parallel
-parallel.MEETING = timedelta(seconds=4)
-sys.exit(cli.main(sys.argv[1:]))
-"""
+def impatient(_, datafolder, command):
+    from datetime import timedelta
+
+    from wikigpt import parallel
+
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # as under torchrun, which holds the store
+    parallel.MEETING = timedelta(seconds=3)
+    return wikigpt(command, datafolder)
 
 
 @pytest.mark.slow
 def test_ranks_that_do_not_come_are_named(data, tmp_path):
-    """Two of three machines, of which the second was never started."""
-    (tmp_path / "dataset").symlink_to(data.path.parent)
-    (tmp_path / "impatient.py").write_text(IMPATIENT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    machines = ["--nnodes=3", "--node_rank=0", "--master_addr=127.0.0.1", f"--master_port={port}"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *machines, "--nproc_per_node=1"]
-    flags = training_command("--device cpu --threads 1 --run_name r").split()
-    done = subprocess.run([*torchrun, "impatient.py", *flags], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode and f"Of 3 ranks 1, 2 did not come to 127.0.0.1:{port}" in done.stderr
+    store = torch.distributed.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    command = training_command("--device cpu --threads 1 --run r", LENGTH)
+    lonely = FORKS.Process(target=rank, args=(0, 3, port, (impatient, data.path.parent, command), tmp_path))
+    lonely.start()
+    assert finish([lonely], 60) == [2]
+    assert f"Of 3 ranks 1, 2 did not come to 127.0.0.1:{port}" in said(tmp_path)
     assert not (tmp_path / "models").exists()
+    del store
 
 
 @pytest.mark.slow
