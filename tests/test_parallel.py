@@ -269,6 +269,38 @@ def test_out_of_memory_in_the_middle_of_a_step_ends_all_with_what_to_do(data, tm
     assert "Go on with --batch_size 2 --gradient_accumulation_steps 4" in said(tmp_path, 1)
 
 
+def try_a_size(number, datafolder, size):
+    """Whether so many windows fit, of a model of which the second rank cannot hold more than two."""
+    from wikigpt import trial
+    from wikigpt.config import TRAINING_SETTINGS, ModelConfig, TrainingSettings
+    from wikigpt.data.shards import find_data
+    from wikigpt.hardware import Machine
+    from wikigpt.parallel import joined
+    from wikigpt.transformer import GPTModel
+
+    class Small(GPTModel):
+        def loss(self, inputs_BT, targets_BT, reduction="mean"):
+            if number == 1 and len(inputs_BT) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+            return super().loss(inputs_BT, targets_BT, reduction)
+
+    trial.GPTModel = Small
+    data = find_data(str(datafolder), "es")
+    with joined("cpu") as world:
+        machine = Machine("cpu", "", "float32", "", 1, 2**34, 1e11, "", "plain", world)
+        model = ModelConfig(data.vocab_size, 16, 24, 3, 2, 0.0, True)
+        settings = TrainingSettings(**TRAINING_SETTINGS["fast"])
+        print(trial._fits(model, settings, size, data, machine, 0))
+    return 0
+
+
+@pytest.mark.slow
+def test_what_is_tried_must_fit_on_every_rank(data, tmp_path):
+    for size, fits in ((2, "True"), (4, "False")):
+        assert finish(start(2, tmp_path, try_a_size, data.path.parent, size)) == [0, 0], said(tmp_path)
+        assert [(tmp_path / f"stdout.{n}").read_text().strip() for n in (0, 1)] == [fits, fits]
+
+
 def diverging(number, datafolder, command):
     from wikigpt import train as training
 

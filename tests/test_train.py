@@ -10,12 +10,14 @@ import torch
 from helpers import state, wikigpt
 
 from wikigpt import config as defaults
-from wikigpt import hardware, trial
+from wikigpt import hardware, settle, trial
 from wikigpt import train as training
 from wikigpt.cards import card_called
 from wikigpt.config import RunConfig
+from wikigpt.errors import ConfigError
 from wikigpt.hardware import detect
 from wikigpt.metrics import MetricsLog, read_metrics
+from wikigpt.parallel import World
 from wikigpt.plan import choose_model, choose_training, flops_per_token, memory
 from wikigpt.transformer import GPTModel
 from wikigpt.trial import fitting_batch
@@ -186,6 +188,27 @@ def test_a_larger_machine_gets_a_larger_model_and_a_small_one_a_smaller_batch(da
     fitted = fitting_batch(gpt2, settings, data, replace(machine, memory=8 * 2**30), 0)
     assert fitted.batch_size < 16 and fitted.batch_size * fitted.gradient_accumulation_steps == 16 * 32
     assert memory(gpt2, fitted, "float32", "cpu").total < 8 * 2**30
+
+
+def test_a_model_that_does_not_fit_is_shared_out(machine, data):
+    model = defaults.ModelConfig(**defaults.MODEL_CONFIGS["modern_1b"])
+    trained = defaults.TrainingSettings(**defaults.TRAINING_SETTINGS["modern_1b"])
+    two = World(0, 2)
+
+    def how(gibibytes, **request):
+        on_two = replace(machine, device="cuda", dtype="bfloat16", memory=gibibytes * 2**30, world=two)
+        return settle._parallel(settle.Request("modern_1b", "modern_1b", **request), model, trained, on_two, None)
+
+    assert how(80) == "ddp" and how(12) == "fsdp" and how(80, parallel="fsdp") == "fsdp"
+    with pytest.raises(ConfigError, match="float16"):
+        on_t4 = replace(machine, device="cuda", dtype="float16", memory=12 * 2**30, world=two)
+        settle._parallel(settle.Request("modern_1b", "modern_1b"), model, trained, on_t4, None)
+    # In parts, without a trial: less in memory at once, then activation checkpointing.
+    small = replace(machine, device="cuda", dtype="bfloat16", memory=13 * 2**30, world=two)
+    fitted = fitting_batch(model, trained, data, small, 0, "fsdp")
+    assert fitted is None or fitted.windows_per_step == trained.windows_per_step
+    again = fitting_batch(model, trained, data, small, 0, "fsdp", recompute=True)
+    assert again.batch_size > (fitted.batch_size if fitted else 0)
 
 
 class Late(training.Report):

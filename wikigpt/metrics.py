@@ -10,7 +10,7 @@ A row is one JSON object. Every field of these kinds is a contract with whatever
     kind "train"       step (the one just finished, from 1), tokens, flops, seconds (these three since the start of the
                        run, seconds in steps only), loss (nats per token), learning_rate, grad_norm (before clipping),
                        data_seconds (spent on reading this batch; on a card while it works) and their data_share of
-                       the step (0 to 1), tokens_per_second, mfu (0 to 1), memory (bytes)
+                       the step (0 to 1), tokens_per_second (of all ranks), mfu (0 to 1), memory (bytes, of the first)
     kind "validation"  step, tokens, part (which tokens of the split), loss, perplexity, bits_per_byte, scored_tokens,
                        scored_bytes, bigram_bits_per_byte (on the same tokens)
     kind "final"       the same over all of the split

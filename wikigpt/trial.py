@@ -121,7 +121,7 @@ def fitting_batch(
         return memory(config, setting, machine.dtype, machine.device, world.size, parallel, recompute).total
 
     tried = machine.device != "cpu" and parallel != "fsdp"
-    # Of its memory. A CPU's process takes up to 1.4 times what PyTorch has in use; what is tried may be too much.
+    # Of its memory. A CPU's process takes up to 1.45 times what PyTorch has in use; what is tried may be too much.
     allowed = {"cpu": 0.6, "mps": 0.8}.get(machine.device, 2.0 if tried else 0.9)
     likely = [size for size in sizes if expected(size) < allowed * machine.memory]
     if not tried:
