@@ -24,7 +24,6 @@ import torch
 import torch.distributed as dist
 from loguru import logger
 from torch import Tensor, nn
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from wikigpt.errors import ConfigError, RunError, WikiGPTError
@@ -178,6 +177,8 @@ def _check(device: str, local_rank: int, local_size: int) -> None:
 
 def _meet(world: World) -> Any:
     """Waits for all ranks; the store that they share. Raises ConfigError where some stay away."""
+    from torch.distributed.rendezvous import rendezvous  # not in every build of PyTorch
+
     place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     everyone = [f"here/{rank}" for rank in range(world.size)]
     try:
