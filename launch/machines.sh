@@ -5,11 +5,12 @@
 #
 # ADDRESS is the first machine's, by which the others reach it; MACHINES how many there are; NUMBER which this one is,
 # from 0. On two machines: `launch/machines.sh 10.0.0.1 2 0 --data pt` on the first, `... 2 1 --data pt` on the other.
-# The run's folder is written on the first alone. PROCESSES (of this machine; one per card), PORT and TORCHRUN may be set.
+# The run's folder is written on the first alone. PROCESSES (of this machine; one per card), PORT, SHUTDOWN (seconds to save
+# in when asked to stop) and TORCHRUN may be set, and what torchrun reads itself: PET_MAX_RESTARTS=3.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
-  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 address=$1 machines=$2 number=$3
@@ -30,4 +31,4 @@ torchrun=${TORCHRUN:-torchrun}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}   # or torchrun says that it sets it; train takes the threads that there are
 
 exec "$torchrun" --nnodes="$machines" --node_rank="$number" --master_addr="$address" --master_port="${PORT:-29500}" \
-  --nproc_per_node="${PROCESSES:-$((cards > 0 ? cards : 1))}" --shutdown_timeout=120 -m wikigpt train "$@"
+  --nproc_per_node="${PROCESSES:-$((cards > 0 ? cards : 1))}" --shutdown_timeout="${SHUTDOWN:-120}" -m wikigpt train "$@"

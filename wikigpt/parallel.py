@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -147,13 +147,13 @@ def joined(device: str) -> Iterator[World]:
         torch.cuda.set_device(local_rank)
     atexit.register(gc.collect)  # DistributedDataParallel is in a circle, and aborts where Python's end destroys it
     store = _meet(world)
-    watch = Watch(rank, size, store, speaks=world.first, may_speak=rank == 1 or local_rank == 0)
+    torchruns = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    watch = Watch(rank, size, store, torchruns, speaks=world.first, may_speak=rank == 1 or local_rank == 0)
     watch.start()
     try:
         _form_group(world, device, store)
         yield world
         world.any(False)
-        watch.left.set()
         gc.collect()
         dist.destroy_process_group()
     except BaseException as error:
@@ -186,16 +186,23 @@ def _meet(world: World) -> Any:
         # torchrun keeps its store when it starts the processes anew: each time has names of its own.
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         store.set(everyone[world.rank], "")
-        try:
-            store.wait(everyone, MEETING)
-        except RuntimeError:
+        if not _all_there(store, everyone):
             absent = [name.removeprefix("here/") for name in everyone if not store.check([name])]
             problem = f"Of {world.size} ranks {', '.join(absent)} did not come to {place}."
-            raise ConfigError(problem, "See why they did not start, and that the network lets them through.") from None
+            raise ConfigError(problem, "See why they did not start, and that the network lets them through.")
     except (RuntimeError, ValueError, OSError) as error:
         problem = f"The other {world.size - 1} processes are out of reach at {place} ({_short(error)})."
         raise ConfigError(problem, "Check the address, the firewall, and that all were started.") from error
     return store
+
+
+def _all_there(store: Any, everyone: list[str]) -> bool:
+    """Whether all come in time. (Waits a second at a time: Ctrl-C is heard in between.)"""
+    for _ in range(int(MEETING.total_seconds())):
+        with suppress(RuntimeError):
+            store.wait(everyone, timedelta(seconds=1))
+            return True
+    return False
 
 
 def _form_group(world: World, device: str, store: Any) -> None:

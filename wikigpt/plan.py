@@ -184,9 +184,10 @@ def parts_that_fit(
     return None
 
 
-def tokens_per_second(config: ModelConfig, card: Card, gpus: int, mfu: float) -> float:
-    """Of training, at a share of what the cards' datasheets promise."""
-    return mfu * gpus * card.flops / flops_per_token(config)
+def tokens_per_second(config: ModelConfig, card: Card, gpus: int, mfu: float, recompute: bool = False) -> float:
+    """Of training, at a share of what the cards' datasheets promise. With activation checkpointing the forward pass, a third
+    of the work, is done twice."""
+    return mfu * gpus * card.flops / flops_per_token(config) / (4 / 3 if recompute else 1)
 
 
 def expected_bits_per_byte(n_parameters: int, tokens: float, unique_tokens: float) -> float | None:
@@ -250,7 +251,7 @@ def make_plan(
         problem = f"Not even one window fits: {needed / 2**30:.1f} GiB on a card of {card.memory / 2**30:.1f}."
         raise ConfigError(problem, "Take more --gpus, a larger --gpu, or a smaller model.")
     training, parallel, recompute = fitting
-    speed = tokens_per_second(model, card, gpus, mfu)
+    speed = tokens_per_second(model, card, gpus, mfu, recompute)
     optimal = TOKENS_PER_PARAMETER * model.n_parameters
     tokens = speed * hours * 3600 if hours is not None else tokens_of(training, model, data_tokens)
     return Plan(
@@ -286,11 +287,12 @@ def best_depth(hours: float, card: Card, gpus: int, mfu: float, dtype: str, voca
         model, training = (kind(**preset) for kind, preset in zip(KINDS, modern(depth, vocab_size), strict=True))
         tokens = TOKENS_PER_PARAMETER * model.n_parameters
         enough = not data_tokens or tokens <= EPOCHS * data_tokens
-        if tokens / tokens_per_second(model, card, gpus, mfu) / 3600 > hours or not enough:
-            break
         if training.windows_per_step < gpus:
             continue
-        if parts_that_fit(model, training, card, gpus, dtype) is None:
+        fitting = parts_that_fit(model, training, card, gpus, dtype)
+        if fitting is None or not enough:
+            break
+        if tokens / tokens_per_second(model, card, gpus, mfu, fitting[2]) / 3600 > hours:
             break
         best = depth
     return best

@@ -20,7 +20,7 @@ from wikigpt.config import PARALLEL, ModelConfig, RunConfig, TrainingSettings, d
 from wikigpt.data.loader import TrainingBatches
 from wikigpt.data.shards import Data
 from wikigpt.errors import ConfigError, RunError
-from wikigpt.hardware import Machine
+from wikigpt.hardware import Machine, forget_used_memory
 from wikigpt.plan import memory
 from wikigpt.trial import Trial, fitting_batch
 
@@ -76,7 +76,7 @@ def settle(
     def trial(batches: TrainingBatches) -> Trial:
         return Trial(model, training, batches, machine, parallel, recompute)
 
-    total_steps, length = _length(request, model, training, data, trial, old, seed, eval_tokens)
+    total_steps, length = _length(request, model, training, data, trial, machine.device, old, seed, eval_tokens)
     eval_every = request.eval_every or _eval_every(total_steps)
     if old is not None and not request.eval_every and old.eval_every != _eval_every(old.total_steps):
         eval_every = old.eval_every  # asked for in its time
@@ -234,6 +234,7 @@ def _length(
     training: TrainingSettings,
     data: Data,
     make_trial: Callable[[TrainingBatches], Trial],
+    device: str,
     old: RunConfig | None,
     seed: int,
     eval_tokens: int,
@@ -256,6 +257,8 @@ def _length(
         return max(1, math.ceil(windows / training.windows_per_step)), length
     trial = make_trial(batches)
     step, pauses = trial.seconds_per_step(), trial.seconds_of_pauses(data, eval_tokens)
+    del trial
+    forget_used_memory(device)
     logger.info(f"a step takes {step:.3f} s here; --hours {request.hours:g} is timed this once and then fixed")
     return max(1, int(max(request.hours * 3600 - pauses, request.hours * 1800) / step)), length
 

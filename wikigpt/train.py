@@ -69,7 +69,7 @@ def train(config: RunConfig, data: Data, run: Path, machine: Machine, weights: d
     batches = TrainingBatches(data, config.model.context_length, config.training.windows_per_step, config.seed)
     report = Report(config, data, run, machine, step)
 
-    with report.view, signals(world) as asked:
+    with report.view, signals() as asked:
         while True:
             last, moved, validation_loss = step == config.total_steps, step > first or first == 0, None
             stopping, saving = world.any(asked.to_stop, asked.to_save)  # as of now: a signal may come at any line
@@ -304,21 +304,18 @@ class Asked:
 
     to_stop = False
     to_save = False
-    since = 0.0  # when it was first asked to stop
 
 
 @contextmanager
-def signals(world: World) -> Iterator[Asked]:
+def signals() -> Iterator[Asked]:
     """Ctrl-C and SIGTERM ask to save and stop after the current step, SIGUSR1 to save and go on; a second Ctrl-C stops at
-    once. (torchrun passes each Ctrl-C on to processes that have had it from the terminal already.)"""
+    once."""
     asked = Asked()
 
     def stop(number: int, _: FrameType | None) -> None:
-        if asked.to_stop and number == signal.SIGINT and (world.size == 1 or time.monotonic() > asked.since + 2):
+        if asked.to_stop and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if asked.to_stop:
-            return
-        asked.to_stop, asked.since = True, time.monotonic()
+        asked.to_stop = True
         logger.warning("stopping after this step, then saving; Ctrl-C once more to stop at once")
 
     def save(_: int, __: FrameType | None) -> None:

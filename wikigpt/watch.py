@@ -28,10 +28,12 @@ class Watch(threading.Thread):
     SILENCE = 20  # beats without a sign of life, by which a rank counts as gone
     GRACE = 10  # beats to end of one's own accord, with the same error as all others
 
-    def __init__(self, rank: int, size: int, store: Any, speaks: bool, may_speak: bool) -> None:
-        """`store` is shared by all. One rank `speaks`; where that is the one that is gone, others may."""
+    def __init__(self, rank: int, size: int, store: Any, elsewhere: bool, speaks: bool, may_speak: bool) -> None:
+        """`store` is shared by all, and may be kept `elsewhere` than by the first rank. One rank `speaks`; where that is the
+        one that is gone, others may."""
         super().__init__(daemon=True)
-        self.rank, self.size, self.speaks, self.may_speak = rank, size, speaks, may_speak
+        self.rank, self.size, self.elsewhere = rank, size, elsewhere
+        self.speaks, self.may_speak = speaks, may_speak
         self.store = store.clone()
         self.store.set_timeout(timedelta(seconds=self.BEAT * self.SILENCE))
         self.left = threading.Event()  # this rank is about to end
@@ -101,15 +103,15 @@ class Watch(threading.Thread):
                 self._say_gone(f"{self.rank} ")
 
     def stop(self) -> None:
-        """To be called in any case. The first rank, whose process may hold the store, goes last."""
+        """To be called in any case. The first rank goes last where its process holds the store."""
         self.left.set()
         self.join(2)
-        if self.found.is_set() or self.is_alive():  # nobody answers any more
+        if self.is_alive():  # the store does not answer any more
             return
         with suppress(RuntimeError):
             self.store.set(f"beat/{self.rank}", "done")
             self.store.set(f"done/{self.rank}", "")
-            if self.rank == 0:
+            if self.rank == 0 and not self.elsewhere:
                 self.store.wait([f"done/{rank}" for rank in range(self.size)], timedelta(seconds=5))
 
 

@@ -131,6 +131,8 @@ class Plan:
             words += ["--model_config", plan.model_config]
         if not (plan.model_config.startswith("depth_") and plan.training_setting == plan.model_config):
             words += ["--training_setting", plan.training_setting]
+        if self.data is None and not plan.training.tokens_per_parameter and self.hours != plan.hours:
+            words += ["--tokens_per_parameter", f"{TOKENS_PER_PARAMETER:g}"]  # or it would be epochs of what there is
         if self.hours == plan.hours:
             words += ["--hours", f"{self.hours:g}"]
         if plan.parallel == "fsdp":

@@ -112,8 +112,8 @@ class Train:
             raise ConfigError("--depth and --model_config were given together.", "Give one of them.")
         if self.like is not None and self.run is None:
             raise ConfigError("--like needs a name for the new run.", "Give it with --run NAME.")
-        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
-            self.fresh = False  # torchrun starts over after a failure: go on from what was saved
+        if any(int(os.environ.get(name, 0)) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")):
+            self.fresh = False  # started anew after a failure: go on from what was saved
         device = hardware.choose_device(self.device)
         with joined(device) as world:
             return self._with(world, device, settings)
@@ -340,6 +340,7 @@ class Train:
         self, config: RunConfig, data: "Data", folder: Path, machine: "Machine", weights: dict[str, Any] | None
     ) -> Outcome:
         from wikigpt.data.loader import TrainingBatches
+        from wikigpt.hardware import forget_used_memory
         from wikigpt.report import write_report
         from wikigpt.runs import checkpoints
         from wikigpt.train import train
@@ -353,7 +354,9 @@ class Train:
         if self.profile:
             batches = TrainingBatches(data, config.model.context_length, config.training.windows_per_step, config.seed)
             how = config.parallel, config.activation_checkpointing
-            table = Trial(config.model, config.training, batches, machine, *how).profile(folder / "trace.json")
+            given = config.model, config.training, batches, machine
+            table = machine.world.together(lambda: Trial(*given, *how).profile(folder / "trace.json"))
+            forget_used_memory(machine.device)
             logger.info(f"{table}\ntrace: {folder / 'trace.json'}, to open in https://ui.perfetto.dev")
         finished = train(config, data, folder, machine, weights)
         if not machine.world.first:
