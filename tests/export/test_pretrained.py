@@ -101,6 +101,7 @@ def test_openais_own_form(openai):
         assert (model(ids) - stock.eval()(ids).logits[..., :50257]).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_repository_of_the_hub(openai, house, tmp_path):
     """`--init_from gpt2` takes OpenAI's from the hub; without a network, or for another name, one line."""
     folder, _ = openai
