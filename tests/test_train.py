@@ -12,13 +12,13 @@ from helpers import state, wikigpt
 from wikigpt import config as defaults
 from wikigpt import hardware, settle, trial
 from wikigpt import train as training
-from wikigpt.cards import card_called
+from wikigpt.cards import Card, card_called
 from wikigpt.config import RunConfig
 from wikigpt.errors import ConfigError
 from wikigpt.hardware import detect
 from wikigpt.metrics import MetricsLog, read_metrics
 from wikigpt.parallel import World
-from wikigpt.plan import choose_model, choose_training, flops_per_token, memory
+from wikigpt.plan import choose_model, choose_training, flops_per_token, memory, parts_that_fit
 from wikigpt.transformer import GPTModel
 from wikigpt.trial import fitting_batch
 
@@ -203,12 +203,18 @@ def test_a_model_that_does_not_fit_is_shared_out(machine, data):
     with pytest.raises(ConfigError, match="float16"):
         on_t4 = replace(machine, device="cuda", dtype="float16", memory=12 * 2**30, world=two)
         settle._parallel(settle.Request("modern_1b", "modern_1b"), model, trained, on_t4, None)
-    # In parts, without a trial: less in memory at once, then activation checkpointing.
-    small = replace(machine, device="cuda", dtype="bfloat16", memory=13 * 2**30, world=two)
-    fitted = fitting_batch(model, trained, data, small, 0, "fsdp")
-    assert fitted is None or fitted.windows_per_step == trained.windows_per_step
-    again = fitting_batch(model, trained, data, small, 0, "fsdp", recompute=True)
-    assert again.batch_size > (fitted.batch_size if fitted else 0)
+    # In parts, without a trial: what the plan foresees for such cards.
+    card = Card("small", 1e12, 24 * 2**30)
+    planned, way, recompute = parts_that_fit(model, trained, card, 2, "bfloat16")
+    small = replace(machine, device="cuda", dtype="bfloat16", memory=card.memory, world=two)
+    fitted = fitting_batch(model, trained, data, small, 0, "fsdp", recompute)
+    assert fitted.windows_per_step == trained.windows_per_step and fitted.batch_size > 1
+    needed = [
+        memory(model, trained.in_parts_of(n), "bfloat16", "cuda", 2, "fsdp", recompute).total
+        for n in (fitted.batch_size, 2 * fitted.batch_size)
+    ]
+    assert needed[0] < 0.9 * card.memory < needed[1]
+    assert way == "ddp" or planned == fitted
 
 
 class Late(training.Report):

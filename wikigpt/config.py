@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -297,6 +297,10 @@ class TrainingSettings:
     def windows_per_step(self) -> int:
         """Windows whose gradients make one optimiser step: the global batch."""
         return self.batch_size * self.gradient_accumulation_steps
+
+    def in_parts_of(self, batch_size: int) -> "TrainingSettings":
+        """The same step in parts of so many windows, which must divide it."""
+        return replace(self, batch_size=batch_size, gradient_accumulation_steps=self.windows_per_step // batch_size)
 
 
 def modern(depth: int, vocab_size: int = 50257) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,7 +6,6 @@ Source: Loshchilov & Hutter 2019 (AdamW); Hu et al. 2024, "MiniCPM" (warm-up, st
 import math
 import socket
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
@@ -211,11 +210,9 @@ def training_step(
         if not out_of_memory(error):
             raise
         too_large = True
-    if too_large:  # not raised above: the first error would keep alive all that was calculated up to it
-        optimizer.zero_grad(set_to_none=True)
     if careful:  # gradients wait until all ranks are known to have theirs
         (too_large,) = world.any(too_large)
-    if too_large:
+    if too_large:  # not raised above: the first error would keep alive all that was calculated up to it
         optimizer.zero_grad(set_to_none=True)
         _too_large(training, machine, agreed=world.size == 1 or careful)
     if isinstance(net, Replicas) and careful:
@@ -243,9 +240,7 @@ def windows_at_once(training: TrainingSettings, world: World) -> int:
 def half_at_once(training: TrainingSettings, world: World) -> TrainingSettings:
     """The same step in parts of half as many windows, or fewer."""
     half = max(1, windows_at_once(training, world) // 2)
-    batch_size = next(size for size in range(half, 0, -1) if training.windows_per_step % size == 0)
-    accumulation = training.windows_per_step // batch_size
-    return replace(training, batch_size=batch_size, gradient_accumulation_steps=accumulation)
+    return training.in_parts_of(next(size for size in range(half, 0, -1) if training.windows_per_step % size == 0))
 
 
 def _too_large(training: TrainingSettings, machine: Machine, agreed: bool) -> NoReturn:

@@ -165,19 +165,26 @@ def choose_training(name: str, model: ModelConfig, device: str, training_tokens:
     return "large_models", "the model has 30 million parameters or more"
 
 
+LARGE = 2**17  # tokens of a forward pass; more at once are no faster on any card
+
+
+def sizes_at_once(training: TrainingSettings, ranks: int, most: int) -> list[int]:
+    """How many windows a rank's forward pass may have, the largest first, so that a step stays what it is."""
+    windows = training.windows_per_step
+    return [size for size in range(min(most, -(-windows // ranks)), 0, -1) if windows % size == 0]
+
+
 def parts_that_fit(
     config: ModelConfig, training: TrainingSettings, card: Card, gpus: int, dtype: str
 ) -> tuple[TrainingSettings, str, bool] | None:
     """How a step is cut so that it fits on such cards by `memory`: the largest parts, in what way the cards share the model
     ("" of one), and whether with activation checkpointing; None where it does not fit in any way."""
-    windows = training.windows_per_step
     ways = ("",) if gpus == 1 else ("ddp",) if dtype == "float16" else ("ddp", "fsdp")  # as wikigpt.settle has it
-    most = min(max(1, 2**17 // config.context_length), -(-windows // gpus))
-    sizes = [size for size in range(most, 0, -1) if windows % size == 0]
+    sizes = sizes_at_once(training, gpus, max(1, LARGE // config.context_length))
     for parallel in ways:
         for recompute in (False, True):
             for size in sizes:
-                setting = replace(training, batch_size=size, gradient_accumulation_steps=windows // size)
+                setting = training.in_parts_of(size)
                 needed = memory(config, setting, dtype, "cuda", gpus, parallel, recompute).total
                 if needed < 0.9 * card.memory:
                     return setting, parallel, recompute
@@ -247,7 +254,7 @@ def make_plan(
         raise ConfigError(problem, "Take fewer --gpus, or a --training_setting with larger steps.")
     fitting = parts_that_fit(model, training, card, gpus, dtype)
     if fitting is None:
-        needed = memory(model, replace(training, batch_size=1), dtype, "cuda", gpus, "fsdp", True).total
+        needed = memory(model, training.in_parts_of(1), dtype, "cuda", gpus, "fsdp", True).total
         problem = f"Not even one window fits: {needed / 2**30:.1f} GiB on a card of {card.memory / 2**30:.1f}."
         raise ConfigError(problem, "Take more --gpus, a larger --gpu, or a smaller model.")
     training, parallel, recompute = fitting
@@ -284,7 +291,8 @@ def best_depth(hours: float, card: Card, gpus: int, mfu: float, dtype: str, voca
     that does not read its data more than EPOCHS times; 1 where none does."""
     best = 1
     for depth in range(1, 100):
-        model, training = (kind(**preset) for kind, preset in zip(KINDS, modern(depth, vocab_size), strict=True))
+        preset, setting = modern(depth, vocab_size)
+        model, training = ModelConfig(**preset), TrainingSettings(**setting)
         tokens = TOKENS_PER_PARAMETER * model.n_parameters
         enough = not data_tokens or tokens <= EPOCHS * data_tokens
         if training.windows_per_step < gpus:
@@ -296,9 +304,6 @@ def best_depth(hours: float, card: Card, gpus: int, mfu: float, dtype: str, voca
             break
         best = depth
     return best
-
-
-KINDS: tuple[Any, Any] = (ModelConfig, TrainingSettings)
 
 
 def record(plan: Plan) -> Mapping[str, Any]:

@@ -134,8 +134,9 @@ def _parallel(
         problem = f"A step has {training.windows_per_step} windows, which {world.size} processes cannot share out."
         raise ConfigError(problem, f"Take --batch_size {world.size} or more, or fewer processes.")
     usual = old.parallel if old is not None and old.world_size == world.size else ""
-    one_window = replace(training, batch_size=1)
-    needed = memory(model, one_window, machine.dtype, machine.device, world.size, "ddp", recompute=True).total
+    needed = memory(
+        model, training.in_parts_of(1), machine.dtype, machine.device, world.size, "ddp", recompute=True
+    ).total
     fits = needed < 0.9 * machine.memory
     if not fits and not (asked or usual):
         logger.info(f"parallel: fsdp, since {needed / 2**30:.0f} GiB do not fit on one of {machine.memory / 2**30:.0f}")

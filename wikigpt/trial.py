@@ -20,7 +20,7 @@ from wikigpt.generate import Sampling, generate_ids
 from wikigpt.hardware import Machine, forget_used_memory, synchronize, used_memory
 from wikigpt.optim import BatchTooLarge, make_optimizer, training_step
 from wikigpt.parallel import ALONE, Replicas
-from wikigpt.plan import memory
+from wikigpt.plan import LARGE, memory, sizes_at_once
 from wikigpt.transformer import GPTModel
 
 TIMING_SECONDS = 5.0  # of steps, from which --hours follows
@@ -112,31 +112,29 @@ def fitting_batch(
     CPU, where a process that takes too much is killed, by plan.memory, and not above the preset's; of a model in parts, of
     which no rank could tell the others in time, by plan.memory too. A step stays the same. None where not even a single
     window fits."""
-    windows, world = settings.windows_per_step, machine.world
+    world = machine.world
     most = settings.batch_size if machine.device == "cpu" else max(1, LARGE // config.context_length)
-    sizes = [size for size in range(min(most, -(-windows // world.size)), 0, -1) if windows % size == 0]
 
     def expected(size: int) -> float:
-        setting = replace(settings, batch_size=size)
-        return memory(config, setting, machine.dtype, machine.device, world.size, parallel, recompute).total
+        return memory(
+            config, settings.in_parts_of(size), machine.dtype, machine.device, world.size, parallel, recompute
+        ).total
 
     tried = machine.device != "cpu" and parallel != "fsdp"
     # Of its memory. A CPU's process takes up to 1.45 times what PyTorch has in use; what is tried may be too much.
     allowed = {"cpu": 0.6, "mps": 0.8}.get(machine.device, 2.0 if tried else 0.9)
-    likely = [size for size in sizes if expected(size) < allowed * machine.memory]
+    likely = [size for size in sizes_at_once(settings, world.size, most) if expected(size) < allowed * machine.memory]
     if not tried:
         batch_size = next((size for size in likely), 1 if machine.device == "cpu" else 0)
     else:
         batch_size = next((size for size in likely if _fits(config, settings, size, data, machine, seed, recompute)), 0)
     if batch_size == 0:
         return None
-    if batch_size != settings.batch_size:
+    fitting = settings.in_parts_of(batch_size)
+    if fitting != settings:
         reason = f"what {machine.memory / 2**30:.0f} GiB hold; --batch_size is another"
-        logger.info(f"batch_size: {batch_size} x {windows // batch_size} accumulated, {reason}")
-    return replace(settings, batch_size=batch_size, gradient_accumulation_steps=windows // batch_size)
-
-
-LARGE = 2**17  # tokens of a forward pass; more at once are no faster on any card
+        logger.info(f"batch_size: {batch_size} x {fitting.gradient_accumulation_steps} accumulated, {reason}")
+    return fitting
 
 
 def _fits(
