@@ -23,7 +23,20 @@ import wikigpt
 from wikigpt import config as defaults
 from wikigpt.demo import Demo
 from wikigpt.errors import ConfigError, WikiGPTError, out_of_memory
-from wikigpt.verbs import DataExtract, DataShow, DataStats, Evaluate, Export, Generate, Plan, Prepare, Runs, Train
+from wikigpt.verbs import (
+    DataExtract,
+    DataShow,
+    DataStats,
+    Evaluate,
+    Export,
+    Generate,
+    Plan,
+    Prepare,
+    Runs,
+    RunsCompare,
+    RunsInspect,
+    Train,
+)
 from wikigpt.verbs.common import colour_on
 
 VERBS: dict[str, Any] = {
@@ -34,6 +47,8 @@ VERBS: dict[str, Any] = {
     "export": Export,
     "plan": Plan,
     "runs": Runs,
+    "runs compare": RunsCompare,
+    "runs inspect": RunsInspect,
     "data extract": DataExtract,
     "data stats": DataStats,
     "data show": DataShow,
@@ -114,7 +129,7 @@ def _verb_first(arguments: list[str]) -> list[str]:
     early = []
     while arguments and arguments[0].split("=")[0] in ("--json", "--debug", "--config"):
         early += [arguments.pop(0) for _ in range(2 if arguments[0] == "--config" else 1) if arguments]
-    words = 2 if arguments[:1] == ["data"] else 1
+    words = 2 if arguments[:1] == ["data"] or " ".join(arguments[:2]) in VERBS else 1
     return arguments[:words] + early + arguments[words:]
 
 

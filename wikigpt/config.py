@@ -443,16 +443,16 @@ class RunConfig:
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Every field in which two runs differ, each as "name: old -> new"."""
-    before, after = _flat(asdict(old)), _flat(asdict(new))
+    before, after = flat(asdict(old)), flat(asdict(new))
     return [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
 
 
-def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of model and training beside those of the run; no name stands in two of them."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in record.items():
-        flat |= _flat(value) if isinstance(value, Mapping) else {name: value}
-    return flat
+        found |= flat(value) if isinstance(value, Mapping) else {name: value}
+    return found
 
 
 Settings = TypeVar("Settings", ModelConfig, TrainingSettings)

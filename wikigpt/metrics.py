@@ -18,7 +18,7 @@ A row is one JSON object. Every field of these kinds is a contract with whatever
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +97,39 @@ def plot_loss(run: Path, title: str, path: Path | None = None) -> Path:
     return path
 
 
-def svg(draw: Callable[[Any, Rows], None], rows: Rows) -> str:
-    """One of the plots as an SVG element, legible on a light and on a dark page."""
+def picture(draw: Callable[[Any, Any], None], figures: Any, path: Path, title: str, height: float = 4.2) -> Path:
+    """One plot as a PNG file."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, height), layout="constrained")
+    axes.set_title(title, parse_math=False)
+    draw(axes, figures)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def picture_of_many(draw: Callable[[Any, Any], None], panels: Sequence[Any], path: Path, label: str) -> Path:
+    """One plot for each of `panels` beside each other as a PNG file, with one label and one legend."""
+    pyplot = _pyplot()
+    figure, all_axes = pyplot.subplots(
+        1, len(panels), figsize=(5 * len(panels), 4.4), layout="constrained", sharey=True
+    )
+    for axes, panel in zip(all_axes, panels, strict=True):
+        draw(axes, panel)
+    all_axes[0].set_ylabel(label)
+    all_axes[-1].legend(framealpha=0)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def svg(draw: Callable[[Any, Any], None], rows: Any, height: float = 4) -> str:
+    """One plot as an SVG element, legible on a light and on a dark page."""
     pyplot = _pyplot()
     grey = "#808080"
     style = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), grey)
     with pyplot.rc_context({**style, "svg.fonttype": "none", "svg.hashsalt": "wikigpt", "font.family": "sans-serif"}):
-        figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(6, height), layout="constrained")
         draw(axes, rows)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})

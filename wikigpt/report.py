@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from wikigpt.config import RunConfig, write_text
+from wikigpt.evaluate.articles import in_words
+from wikigpt.evaluate.kept import read_ladder, read_step
+from wikigpt.evaluate.ladder import draw_ladder, height
+from wikigpt.evaluate.tasks import in_line
 from wikigpt.metrics import Rows, draw_bits, draw_loss, duration, last_score, read_all, svg
 from wikigpt.runs import Run, read_run
 
@@ -22,7 +26,7 @@ h1 { margin: .2rem 0; } h2 { margin: 2.2rem 0 .6rem; border-bottom: 1px solid va
 .figures li { background: var(--soft); border-radius: .5rem; padding: .5rem .9rem; flex: 1 1 8rem; }
 .figures b { display: block; font-size: 1.5rem; color: var(--strong); white-space: nowrap; }
 .plots, .samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1rem; }
-.plots svg { width: 100%; height: auto; }
+.plots svg, .ladder svg { width: 100%; max-width: 46rem; height: auto; } h4 { margin: .4rem 0; }
 .samples > div { background: var(--soft); border-radius: .5rem; padding: .5rem .8rem; overflow-wrap: anywhere; }
 .samples p { margin: .2rem 0; white-space: pre-wrap; font-size: .92rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; }
@@ -39,6 +43,7 @@ def write_report(run: Path) -> Path:
     sections = (
         _summary(found, rows),
         _curves(rows),
+        _evaluation(run),
         _samples(run / "samples.md"),
         _data(found.config),
         _settings(found.config),
@@ -89,6 +94,46 @@ def _curves(rows: Rows) -> str:
     )
     note = "Bits per byte: what the model needs to write down a byte of text that it has never seen; lower is better."
     return f'<h2>Curves</h2><div class="plots">{"".join(plots)}</div><p class="note">{note}</p>'
+
+
+def _evaluation(run: Path) -> str:
+    """What `wikigpt evaluate` has measured of the newest step that it was asked about."""
+    found, climbed = read_step(run), read_ladder(run)
+    tasks, harness = found.pop("tasks", {}), found.pop("lm_eval", {})
+    parts = [_split_figures(name, record) for name, record in found.items()]
+    if climbed:
+        drawn = svg(draw_ladder, climbed, height(climbed))
+        label = "Bits per byte of compressors, counting models and this model on the same articles"
+        parts.append(f'<h3>The ladder</h3><div role="img" aria-label="{label}" class="ladder">{drawn}</div>')
+        parts.append(_columns(("", "knows", "bits per byte", "95%"), [_rung(rung) for rung in climbed["rungs"]]))
+    rows = [(f"{task}, {model}", in_line(one)) for task, models in tasks.items() for model, one in models.items()]
+    rows += [(f"{task} (lm-eval)", in_line(scores)) for task, scores in harness.items()]
+    if rows:
+        parts.append(f"<h3>Benchmarks</h3>{table(rows)}")
+    return f"<h2>How good it is</h2>{''.join(parts)}" if parts else ""
+
+
+def _split_figures(name: str, record: dict[str, Any]) -> str:
+    """The figures of a split, its best and its worst articles."""
+    said = f"<p>{escape(in_words(record))}.</p>"
+    how = f"Step {record['step']:,}; context {record['context']:,}, stride {record['stride']:,}. All articles: {name}.tsv."
+    lists = [
+        [(f"{row['bits_per_byte']:.2f} {row['title']}", f"{row['bytes']:,} bytes") for row in record[kind]]
+        for kind in ("worst", "best")
+    ]
+    beside = f"<div><h4>worst</h4>{table(lists[0])}</div><div><h4>best</h4>{table(lists[1])}</div>"
+    return f'<h3>{escape(name)}</h3>{said}<p class="note">{escape(how)}</p><div class="plots">{beside}</div>'
+
+
+def _rung(rung: dict[str, Any]) -> tuple[str, ...]:
+    spread = "" if rung["interval"] is None else "{:.3f} to {:.3f}".format(*rung["interval"])
+    return rung["name"], rung["how"], f"{rung['bits_per_byte']:.3f}", spread
+
+
+def _columns(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def read_samples(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:

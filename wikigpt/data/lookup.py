@@ -42,17 +42,22 @@ def _rows(data: DataFolder, filters: list[tuple[str, str, Any]]) -> list[dict[st
     return list(pq.read_table(data.path / "articles.parquet", filters=filters).to_pylist())
 
 
+def article_at(data: DataFolder, shard: str, position: int) -> Found:
+    """The article that holds the token at a position of a shard."""
+    ends = np.fromfile(data.path / f"{shard}.index", "<u8")
+    document = int(np.searchsorted(ends, position, side="right"))
+    start = int(ends[document - 1]) if document else 0
+    (row,) = _rows(data, [("shard", "=", shard), ("offset", "=", start)])
+    return _found(data, row, position - start)
+
+
 def _at(data: DataFolder, split: str, position: int) -> Found:
     """The article that holds a token of a split, counted over all its shards."""
     size, left = np.dtype(data.manifest["dtype"]).itemsize, position
     for name in data.shards(split):
         tokens = int(data.manifest["files"][name]["bytes"]) // size
         if left < tokens:
-            ends = np.fromfile(data.path / f"{name}.index", "<u8")
-            document = int(np.searchsorted(ends, left, side="right"))
-            start = int(ends[document - 1]) if document else 0
-            (row,) = _rows(data, [("shard", "=", name), ("offset", "=", start)])
-            return _found(data, row, left - start)
+            return article_at(data, name, left)
         left -= tokens
     there = data.manifest["splits"][split]["tokens"]
     raise DataError(f"{split} has {there:,} tokens; there is no number {position:,}.", "They are counted from 0.")

@@ -4,10 +4,12 @@ What is heavy (torch above all) is imported when a verb runs, so that --help ans
 """
 
 from wikigpt.verbs.common import Outcome, Settings
+from wikigpt.verbs.compare import RunsCompare
 from wikigpt.verbs.data import DataExtract, DataShow, DataStats
 from wikigpt.verbs.evaluate import Evaluate
 from wikigpt.verbs.export import Export
 from wikigpt.verbs.generate import Generate
+from wikigpt.verbs.inspect import RunsInspect
 from wikigpt.verbs.plan import Plan
 from wikigpt.verbs.prepare import Prepare
 from wikigpt.verbs.runs import Runs
@@ -24,6 +26,8 @@ __all__ = [
     "Plan",
     "Prepare",
     "Runs",
+    "RunsCompare",
+    "RunsInspect",
     "Settings",
     "Train",
 ]

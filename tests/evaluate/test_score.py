@@ -1,17 +1,14 @@
-"""The figures are right: counted by hand, and by a bigram that is slow and plain."""
+"""The figures of training are right: counted by hand, token by token."""
 
 import math
-from collections import Counter
-from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from wikigpt import tokenizer as tokenizers
 from wikigpt.config import ModelConfig
-from wikigpt.evaluate import Score, bigram_score, evaluate_split
+from wikigpt.evaluate import Score, evaluate_split
 from wikigpt.transformer import GPTModel
 
 
@@ -61,40 +58,3 @@ def test_evaluating_leaves_model_and_randomness_alone(model, data, token_bytes, 
     state = torch.get_rng_state()
     evaluate_split(model, data, "validation", token_bytes, machine, 500)
     assert model.training and torch.equal(state, torch.get_rng_state())
-
-
-def plain_bigram(training, scored, V):
-    """Interpolated Kneser-Ney, straight from the formula, one word at a time."""
-    pairs = Counter(pairwise(training))
-    before, after, total = Counter(), Counter(), Counter()
-    for (v, w), count in pairs.items():
-        before[w] += 1
-        after[v] += 1
-        total[v] += count
-
-    def discount(counts):
-        once, twice = sum(c == 1 for c in counts), sum(c == 2 for c in counts)
-        return once / (once + 2 * twice)
-
-    D, D1 = discount(pairs.values()), discount(before.values())
-
-    def probability(v, w):
-        lower = max(before[w] - D1, 0) / len(pairs) + D1 * len(before) / len(pairs) / V
-        return lower if not total[v] else max(pairs[v, w] - D, 0) / total[v] + D * after[v] / total[v] * lower
-
-    return -sum(math.log(probability(v, w)) for v, w in pairwise(scored)), probability
-
-
-def test_the_bigram_is_the_formula(data, token_bytes):
-    training = [data.end_of_text, *data.stream("train").read(0, 10**9).tolist()]
-    scored = [data.end_of_text, *data.stream("validation").read(0, 3000).tolist()]
-    nats, probability = plain_bigram(training, scored, data.vocab_size)
-    assert bigram_score(data, "validation", token_bytes, 3000).nats == pytest.approx(nats, rel=1e-9)
-    for v in (data.end_of_text, 32, 500):
-        assert sum(probability(v, w) for w in range(data.vocab_size)) == pytest.approx(1.0)
-
-
-def test_the_bigram_beats_knowing_nothing(data, token_bytes):
-    score = bigram_score(data, "test", token_bytes)
-    assert score.tokens == data.manifest["splits"]["test"]["tokens"]
-    assert score.loss < 0.8 * np.log(data.vocab_size)

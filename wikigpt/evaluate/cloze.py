@@ -1,0 +1,118 @@
+"""A cloze in any language: which of four titles belongs into this article?
+
+    held-out articles ──> lead with its title hidden ──> four titles of like length and category ──> Choice
+
+Each title is put where the article has its own: as heading and where its first paragraph first names it. What is scored is
+the text behind it, up to where the title would come again, so that all four are judged by the same words, and no title by
+how likely it is itself.
+
+Source: the idea of scoring the rest and not the candidate is Trinh & Le 2018, "A Simple Method for Commonsense Reasoning".
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wikigpt.data.article import prompt
+from wikigpt.errors import DataError
+from wikigpt.evaluate.articles import Text
+
+POOL = 2000  # articles that questions and wrong titles are taken from, the first by the order of their hashes
+LONGEST = 300  # characters that are scored
+SHORTEST = 40
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question: what stands before each ending (one text for all, or one for each), the endings, and which is right."""
+
+    before: str | Sequence[str]
+    endings: Sequence[str]
+    label: int
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Context and continuation of each."""
+        befores = [self.before] * len(self.endings) if isinstance(self.before, str) else self.before
+        return list(zip(befores, self.endings, strict=True))
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """An article's lead without its title."""
+
+    title: str
+    before: str
+    behind: str
+
+
+def cloze(texts: Sequence[Text], limit: int | None = None) -> list[Choice]:
+    """Questions about articles, at most POOL of them. Raises DataError where fewer than four have their title in their
+    lead."""
+    by_chance = sorted(texts, key=lambda text: hash_of(text.row["title"]))[:POOL]
+    leads = [hidden for text in by_chance if (hidden := hide(text)) is not None]
+    if len(leads) < 4:
+        raise DataError("Fewer than four of these articles name their title in their lead.", "Prepare more articles.")
+    kinds = _likeness(leads)
+    choices = []
+    for number, lead in list(enumerate(leads))[:limit]:
+        titles = [lead.title, *(leads[other].title for other in _others(number, leads, kinds[number]))]
+        befores = [f"{prompt(title)}{lead.before}{title}" for title in titles]
+        choices.append(Choice(befores, [lead.behind] * len(titles), 0))
+    return choices
+
+
+def hash_of(title: str) -> bytes:
+    """An order that is the same everywhere and has nothing to do with the alphabet."""
+    import hashlib
+
+    return hashlib.sha256(title.encode()).digest()
+
+
+def hide(text: Text) -> Hidden | None:
+    """Cuts the first paragraph before and after its title ("Mercury" of "Mercury (planet)"). None where the title does not
+    stand there, or too little behind it."""
+    title = re.sub(r"\s*[(（].*[)）]$", "", text.row["title"]) or text.row["title"]
+    body = text.text.removeprefix(prompt(text.row["title"]))
+    before, found, behind = body.split("\n\n")[0].partition(title)
+    behind = behind.partition(title)[0][:LONGEST]
+    return Hidden(title, before, behind) if found and title and len(behind.strip()) >= SHORTEST else None
+
+
+def _likeness(leads: Sequence[Hidden]) -> list[Counter[int]]:
+    """How much each article is of one kind with each other: the rare words that both leads hold, each worth the logarithm
+    of how rare it is. (In a script without spaces pairs of characters are the words.)"""
+    bags = [set(re.findall(r"\w+", lead.behind.lower())) for lead in leads]
+    if np.mean([len(bag) for bag in bags]) < 5:
+        bags = [{lead.behind[n : n + 2] for n in range(len(lead.behind) - 1)} for lead in leads]
+    places = defaultdict(list)
+    for number, bag in enumerate(bags):
+        for word in bag:
+            places[word].append(number)
+    found = [Counter[int]() for _ in leads]
+    for numbers in places.values():
+        worth = math.log(len(leads) / len(numbers))
+        if 1 < len(numbers) <= max(20, len(leads) // 10):
+            for one in numbers:
+                for other in numbers:
+                    found[one][other] += worth  # type: ignore[assignment]
+    return found
+
+
+def _others(number: int, leads: Sequence[Hidden], kinds: Counter[int]) -> list[int]:
+    """Three articles with titles about as long and, among these, of the likest kind."""
+    own = leads[number]
+    lead = own.before + own.behind
+    possible = [n for n, other in enumerate(leads) if other.title != own.title and other.title not in lead]
+    possible.sort(key=lambda n: (abs(len(leads[n].title) - len(own.title)), n))
+    near = [n for n in possible if abs(len(leads[n].title) - len(own.title)) <= max(2, len(own.title) // 4)]
+    unlike = sorted(near if len(near) >= 3 else possible[:3], key=lambda n: (-kinds[n], n))
+    chosen: list[int] = []
+    for n in unlike:
+        if leads[n].title not in [leads[other].title for other in chosen]:
+            chosen.append(n)
+    return chosen[:3]

@@ -1,0 +1,269 @@
+"""Benchmarks that others measure too, counted as they count, and a cloze that any Wikipedia makes of itself.
+
+    file or hub ──> rows of ids, of which the last ones are wanted ──> LanguageModel ──> perplexity, accuracy
+
+WikiText is text; LAMBADA, HellaSwag and the cloze are questions: which continuation does the model find likely?
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wikigpt.config import hub_token
+from wikigpt.data.hub import unreachable
+from wikigpt.errors import ConfigError, DataError, HubError
+from wikigpt.evaluate.articles import interval
+from wikigpt.evaluate.cloze import Choice
+from wikigpt.evaluate.language_model import LanguageModel, predict
+from wikigpt.evaluate.score import Score
+
+# Where the hub has each: repository, and what the file is called.
+HUB_FILES = {
+    "wikitext2": ("Salesforce/wikitext", r"wikitext-2-v1/test-.*\.parquet"),
+    "wikitext103": ("Salesforce/wikitext", r"wikitext-103-v1/test-.*\.parquet"),
+    "lambada": ("EleutherAI/lambada_openai", r"data/lambada_test(_en)?\.jsonl"),
+    "hellaswag": ("Rowan/hellaswag", r"data/validation-.*\.parquet"),
+}
+
+
+def read_task(named: str) -> tuple[str, Path | None]:
+    """The benchmark that `named` ("lambada", "lambada=FILE", "cloze") means, and its file, got from the hub where none is
+    given. Raises ConfigError for an unknown one, DataError or HubError where the file is not there."""
+    name, _, file = named.partition("=")
+    if name == "cloze" and not file:
+        return name, None
+    if name not in HUB_FILES:
+        raise ConfigError(f"There is no task {named!r}.", f"Take {', '.join(HUB_FILES)} (NAME=FILE too), or cloze.")
+    if file and not Path(file).is_file():
+        raise DataError(
+            f"There is no file {file}.", f"Name the file of {name}, or leave it out to get it from the hub."
+        )
+    return name, Path(file) if file else _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    repository, pattern = HUB_FILES[name]
+    try:
+        files = HfApi(token=hub_token()).list_repo_files(repository, repo_type="dataset")
+        found = sorted((file for file in files if re.fullmatch(pattern, file)), key=len)
+        if not found:
+            raise HubError(f"{repository} no longer has the file of {name}.", f"Give it: --tasks {name}=FILE")
+        return Path(hf_hub_download(repository, found[-1], repo_type="dataset", token=hub_token()))
+    except HubError:
+        raise
+    except Exception as error:  # whatever the hub's client and the network raise
+        raise HubError(unreachable(error).problem, f"Give the file: --tasks {name}=FILE") from error
+
+
+def read_records(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """The rows of a parquet or JSON Lines file. Raises DataError where it is neither, or where a field is not there."""
+    try:
+        if path.suffix == ".parquet":
+            rows = pq.read_table(path).to_pylist()
+        else:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        if not rows or not all(isinstance(row, dict) and set(needed) <= row.keys() for row in rows):
+            raise ValueError(f"no rows with {', '.join(needed)}")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        problem = f"{path} cannot be read ({' '.join(str(error).split())[:120]})."
+        raise DataError(problem, "Give JSON Lines or parquet as the hub has it.") from error
+    return rows
+
+
+# WikiText
+
+
+def read_wikitext(path: Path) -> str:
+    """The text of a WikiText file: wiki.test.tokens, or parquet with a row for each line."""
+    if path.suffix == ".parquet":
+        return "".join(row["text"] for row in read_records(path, "text"))
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}).", "Give wiki.test.tokens, or its parquet file.") from error
+
+
+def wikitext_titles(text: str) -> list[str]:
+    """The articles that a WikiText file is made of: its headings of the first level."""
+    return [detokenised(title) for title in re.findall(r"(?m)^ ?= ([^=\n]*[^=\s]) = ?$", text)]
+
+
+PAIRS = [("(", ")"), ("[", "]"), ("{", "}"), ('"', '"'), ("'", "'")]
+DETOKENISE = [
+    (r"s '", "s'"),
+    (r" @([-,.])@ ", r"\1"),
+    *((rf" \{mark} ", f"{mark} ") for mark in ":;.!?,"),
+    *((rf"\{a}\s*([^\{b}]*?)\s*\{b}", rf"{a}\1{b}") for a, b in PAIRS),
+    ("= = = =", "===="),
+    ("= = =", "==="),
+    ("= =", "=="),
+    (" ° ", "°"),
+    (" \n", "\n"),
+    ("\n ", "\n"),
+    (" N ", " 1 "),
+    (" 's", "'s"),
+]
+
+
+def detokenised(text: str) -> str:
+    """WikiText as it was written: its tokens stand apart ("1 @,@ 000 people ( 2010 ) ."), as in no other text. The rules are
+    those of Megatron-LM, which lm-evaluation-harness took over, in their order."""
+    for pattern, made in DETOKENISE:
+        text = re.sub(pattern, made, text)
+    return text
+
+
+def wikitext(model: LanguageModel, path: Path, context: int, stride: int) -> dict[str, Any]:
+    """WikiText-2 or -103 in perplexity per word, as the literature counts it:
+
+        exp( negative log-likelihood of the detokenised text / number of tokens of the original text )
+
+    The original tokens are what stands between single spaces, line breaks and <unk> among them: 245,566 in the test set of
+    both. The text is read as one, in windows that overlap. (lm-evaluation-harness instead scores page by page in windows
+    that do not overlap, and divides by words between any white space: its figures differ.)
+
+    Source: Radford et al. 2019, section 3.1 (detokenised); Shoeybi et al. 2019, "Megatron-LM", appendix E.1 (the formula,
+    windows of 1,024 with a stride of 32).
+    """
+    original = read_wikitext(path)
+    text = detokenised(original)
+    words = len(original.strip().split(" "))
+    (found,) = predict(model, [[model.start, *model.encode(text)]], context, stride)
+    score = Score(float(found.nats.sum()), len(found.nats), len(text.encode()))
+    return {
+        "word_perplexity": Score(score.nats, words, 1).perplexity,
+        "perplexity": score.perplexity,
+        "bits_per_byte": score.bits_per_byte,
+        "words": words,
+        "tokens": score.tokens,
+        "context": context,
+        "stride": stride,
+    }
+
+
+# Questions
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a continuation costs, and whether each of its tokens was the likeliest."""
+
+    nats: float
+    greedy: bool
+
+
+def continuations(model: LanguageModel, pairs: Iterable[tuple[str, str]]) -> list[Answer]:
+    """What each continuation costs behind its context, as lm-evaluation-harness asks it: both are encoded together, and the
+    ids after those of the context alone are the continuation's. Of what is too long the beginning is cut off."""
+    rows, counts = [], []
+    for context, continuation in pairs:
+        kept = context.rstrip()
+        continuation = context[len(kept) :] + continuation
+        before = model.encode(kept) if kept else []
+        ids = model.encode(kept + continuation)
+        counts.append(max(1, min(len(ids) - len(before), model.context_length)))
+        rows.append((ids if before else [model.start, *ids])[-model.context_length - 1 :])
+    found = predict(model, rows, model.context_length, model.context_length, last=counts)
+    return [Answer(float(one.nats.sum()), bool(one.greedy.all())) for one in found]
+
+
+def lambada(model: LanguageModel, path: Path, limit: int | None) -> dict[str, Any]:
+    """LAMBADA: how often the last word of a passage, which needs all of it to be guessed, is the likeliest at each of its
+    tokens; and its perplexity, exp(mean over passages of the word's negative log-likelihood).
+
+    Source: Paperno et al. 2016; counted as lm-evaluation-harness's lambada_openai does, where GPT-2 (124M) has 0.3256 and
+    40.06 (its issue 2159). GPT-2's paper has 45.99% and 35.13, by rules that it does not say.
+    """
+    pairs = []
+    for row in read_records(path)[:limit]:
+        if not {"text"} <= row.keys() and not {"context", "continuation"} <= row.keys():
+            raise DataError(f"{path} is no LAMBADA.", "Its rows have text, or context and continuation.")
+        text = row["text"] if "text" in row else f"{row['context']} {row['continuation']}"
+        context, _, word = text.rpartition(" ")
+        pairs.append((context, f" {word}"))
+    answers = continuations(model, pairs)
+    right = [float(answer.greedy) for answer in answers]
+    loss = sum(answer.nats for answer in answers) / len(answers)
+    return accuracy(right) | {"perplexity": Score(loss, 1, 1).perplexity}
+
+
+def hellaswag(model: LanguageModel, path: Path, limit: int | None) -> dict[str, Any]:
+    """HellaSwag: how often the right one of four endings is the likeliest, as it is (acc) and for its length in characters
+    (acc_norm). A model that knows nothing has 0.25.
+
+    Source: Zellers et al. 2019; cleaned and counted as lm-evaluation-harness's hellaswag does.
+    """
+    rows = read_records(path, "activity_label", "ctx_a", "ctx_b", "endings", "label")[:limit]
+    choices = []
+    for row in rows:
+        before = _clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
+        choices.append(Choice(before, [f" {_clean(ending)}" for ending in row["endings"]], int(row["label"])))
+    return choose(model, choices, lambda ending: len(ending) - 1)
+
+
+def _clean(text: str) -> str:
+    """Without the marks that WikiHow's texts hold."""
+    return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
+
+
+def choose(
+    model: LanguageModel, choices: Sequence[Choice], length: Callable[[str], int] | None = None
+) -> dict[str, Any]:
+    """How often the right ending is the likeliest; with `length` also for its length."""
+    pairs = [(before, ending) for choice in choices for before, ending in choice.pairs]
+    nats, right, right_for_length, done = [a.nats for a in continuations(model, pairs)], [], [], 0
+    for choice in choices:
+        costs = np.array(nats[done : done + len(choice.endings)])
+        done += len(choice.endings)
+        right.append(float(costs.argmin() == choice.label))
+        if length is not None:
+            sizes = np.array([length(ending) for ending in choice.endings])
+            right_for_length.append(float((costs / sizes).argmin() == choice.label))
+    record = accuracy(right)
+    if length is not None:
+        normal = accuracy(right_for_length)
+        record |= {"acc_norm": normal["acc"], "acc_norm_interval": normal["acc_interval"]}
+    return record
+
+
+def accuracy(right: Sequence[float]) -> dict[str, Any]:
+    """The share that is right, and between which values it lies in 95 of 100 cases."""
+    return {
+        "acc": sum(right) / len(right),
+        "acc_interval": interval(right, [1.0] * len(right)),
+        "questions": len(right),
+    }
+
+
+def prepared(
+    name: str, path: Path | None, choices: Sequence[Choice], context: int | None, stride: int | None, limit: int | None
+) -> Callable[[LanguageModel], dict[str, Any]]:
+    """What measures a model on a task."""
+    from wikigpt.evaluate.language_model import checked_context
+
+    if path is None:
+        return partial(choose, choices=choices)
+    if name in ("lambada", "hellaswag"):
+        return partial(lambada if name == "lambada" else hellaswag, path=path, limit=limit)
+    return lambda model: wikitext(model, path, *checked_context(context, stride, model))
+
+
+def in_line(scores: dict[str, Any]) -> str:
+    """Scores in one line."""
+
+    def word(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return " to ".join(map(word, value))
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+    return ", ".join(f"{name} {word(value)}" for name, value in scores.items() if value is not None)

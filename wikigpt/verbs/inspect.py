@@ -1,0 +1,229 @@
+"""`wikigpt runs inspect`"""
+
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+from loguru import logger
+
+from wikigpt.errors import ConfigError, RunError
+from wikigpt.verbs.common import Common, Outcome, Settings, colour_on
+
+if TYPE_CHECKING:
+    from wikigpt.data.passages import Passages
+    from wikigpt.hardware import Machine
+    from wikigpt.runs import Run
+    from wikigpt.tokenizer import Tokenizer
+    from wikigpt.transformer import GPTModel
+
+Part = Literal["surprise", "passages", "attention", "lens", "norms"]
+INSIDE = 96  # tokens whose attention and lens are shown
+PASSAGE = 8  # tokens from which on a passage is shown
+
+
+@dataclass
+class RunsInspect:
+    """Look inside a run: its surprise at a text, attention, logit lens, where it learned a phrase, what it memorised."""
+
+    run: tyro.conf.Positional[str | None] = None
+    """name or path of the run; the newest finished one unless given"""
+    title: str | None = None
+    """the article of this title, from its data"""
+    input: str | None = None
+    """this text"""
+    file: Path | None = None
+    """the text of this file"""
+    show: tuple[Part, ...] = ("surprise", "passages", "attention", "lens", "norms")
+    """what of it"""
+    neighbours: str | None = None
+    """instead: the nearest embeddings of the tokens of this text"""
+    learned_from: str | None = None
+    """instead: the longest passage of this phrase that the training text holds, and its article"""
+    memorised: bool = False
+    """instead: how much of what it writes stands in the training text, in rows of 50 tokens or more"""
+    num_samples: int = 20
+    """texts for --memorised"""
+    max_gen: int = 200
+    """tokens of each"""
+    temperature: float = 1.0
+    """of each; 1 is the model itself"""
+    writing: bool = False
+    """instead: writing.svg, what it wrote from its first step on for one --title of samples.md"""
+    checkpoint: str = "latest"
+    """latest, best, a step, or the name of a folder in checkpoints/"""
+    device: str | None = None
+    """cpu, cuda or mps; the best there is unless given"""
+    out: Path | None = None
+    """the page (or picture) to write; in the run unless given"""
+    common: tyro.conf.OmitArgPrefixes[Common] = field(default_factory=Common)
+
+    def __call__(self, settings: Settings) -> Outcome:
+        from wikigpt.runs import choose_run
+
+        self._check_flags()
+        run = choose_run(settings.MODEL_DIR, self.run, None)
+        logger.info(f"run: {run}")
+        if self.writing:
+            from wikigpt.analysis.writing import write_writing
+
+            path = write_writing(run, self.title, self.out)
+            logger.info(f"picture: {path}")
+            return Outcome({"run": run.name, "picture": str(path)})
+        if self.learned_from is not None:
+            return Outcome({"run": run.name} | self._learned(run, settings))
+        from wikigpt import hardware
+        from wikigpt.generate import load_model
+
+        hardware.keep_freed_memory()
+        device = hardware.choose_device(self.device)
+        model, tokenizer = load_model(run, device, self.checkpoint)
+        if self.neighbours is not None:
+            return Outcome({"run": run.name} | self._neighbours(model, tokenizer))
+        if self.memorised:
+            return Outcome({"run": run.name} | self._memorised(run, model, tokenizer, settings))
+        machine = hardware.detect(device, "float32")
+        return Outcome({"run": run.name} | self._text(run, model, tokenizer, machine, settings))
+
+    def _check_flags(self) -> None:
+        what = {"--neighbours": self.neighbours is not None, "--learned_from": self.learned_from is not None}
+        what |= {"--memorised": self.memorised, "--writing": self.writing}
+        texts = {"--title": self.title is not None and not self.writing, "--input": self.input is not None}
+        texts |= {"--file": self.file is not None}
+        for group in (what, texts):
+            if len(given := [flag for flag, value in group.items() if value]) > 1:
+                raise ConfigError(f"{' and '.join(given)} were given together.", "Give one of them.")
+        both = [flag for group in (what, texts) for flag, value in group.items() if value]
+        if len(both) > 1:
+            raise ConfigError(f"{both[0]} looks at no text of its own.", f"Leave out {both[1]}.")
+        for name, value in (("num_samples", self.num_samples), ("max_gen", self.max_gen)):
+            if value < 1:
+                raise ConfigError(f"{name} is {value}.", "Give 1 or more.")
+
+    def _index(self, run: "Run", settings: Settings) -> "list[Passages]":
+        from wikigpt.data.passages import Passages
+        from wikigpt.data.shards import find_data
+
+        data = find_data(settings.DATAFOLDER, run.config.data)
+        if data.hash != run.config.data_hash:
+            problem = f"{data.spec} is not the data that {run.name} was trained on."
+            raise RunError(problem, "Prepare that data again; then its passages can be found.")
+        return [Passages(folder) for folder, _ in data.parts]
+
+    def _learned(self, run: "Run", settings: Settings) -> dict[str, Any]:
+        from wikigpt import tokenizer as tokenizers
+        from wikigpt.analysis.memory import longest_of_text
+
+        tokenizer = tokenizers.load(run.path / "tokenizer")
+        found = longest_of_text(self.learned_from or "", self._index(run, settings), tokenizer)
+        if not self.common.json:
+            if found is None:
+                print("not even one token of it stands in the training text")
+            else:
+                print(f"{found.tokens} tokens: {found.text!r}")
+                print(f"in: {found.title or '(untitled)'}" + (f", revision {found.revision}" if found.revision else ""))
+                print(found.url or "(no address)")
+        return {"passage": asdict(found) if found else None}
+
+    def _neighbours(self, model: "GPTModel", tokenizer: "Tokenizer") -> dict[str, Any]:
+        from wikigpt.analysis.inside import nearest
+
+        ids = tokenizer.encode(self.neighbours or "").tolist()
+        if not ids:
+            raise ConfigError("--neighbours is empty.", "Give a word.")
+        found = {}
+        for token in ids:
+            name = tokenizer.decode([token])
+            found[name] = nearest(model, tokenizer, token)
+            if not self.common.json:
+                print(f"{name!r}: " + ", ".join(f"{word!r} {cosine:.2f}" for word, cosine in found[name]))
+        return {"neighbours": found}
+
+    def _memorised(self, run: "Run", model: "GPTModel", tokenizer: "Tokenizer", settings: Settings) -> dict[str, Any]:
+        from wikigpt.analysis.memory import LONG, memorised
+        from wikigpt.data.shards import find_data
+        from wikigpt.generate import Sampling
+
+        index = self._index(run, settings)
+        folder = find_data(settings.DATAFOLDER, run.config.data).parts[0][0]
+        held_out = folder.stream("validation").read(0, self.num_samples * self.max_gen)
+        sampling = Sampling(self.max_gen, self.temperature)
+        found = memorised(model, tokenizer, index, held_out, self.num_samples, sampling)
+        if not self.common.json:
+            rows = f"stand in the training text in rows of {LONG} or more"
+            print(f"{found.share:.1%} of {found.tokens:,} generated tokens {rows}")
+            print(f"{found.held_out_share:.1%} of {found.held_out_tokens:,} tokens of held-out articles do")
+            for one in found.longest:
+                print(f"{one.tokens:4} tokens from {one.title or '(untitled)'} {one.url}: {one.text!r}")
+        return found.record()
+
+    def _text(
+        self, run: "Run", model: "GPTModel", tokenizer: "Tokenizer", machine: "Machine", settings: Settings
+    ) -> dict[str, Any]:
+        """The page of one text, and its surprise in the terminal."""
+        from wikigpt.analysis.inside import logit_lens, look_inside, norms
+        from wikigpt.analysis.memory import passages_of
+        from wikigpt.analysis.pages import Look, html, in_colours, in_lines
+        from wikigpt.analysis.surprise import pieces, surprise
+        from wikigpt.config import write_text
+        from wikigpt.evaluate.language_model import of_run
+
+        what, note, ids = self._chosen_text(run, tokenizer, settings)
+        context = model.config.context_length
+        language_model = of_run(run.name, model, tokenizer, machine)
+        found: dict[str, Any] = {}
+        if "surprise" in self.show:
+            found["tokens"] = surprise(language_model, tokenizer, ids, context, max(1, context // 2))
+        if "passages" in self.show:
+            found["passages"] = passages_of(ids[1:], self._index(run, settings), tokenizer, PASSAGE)
+        short = ids[: min(INSIDE, context)]
+        found["words"] = list(pieces(tokenizer, short))
+        if "attention" in self.show or "lens" in self.show:
+            inside = look_inside(model, short)
+            if "attention" in self.show:
+                found["attention_LHTT"] = inside.attention_LHTT
+            if "lens" in self.show:
+                tokens, sure = (layers[..., 0].tolist() for layers in logit_lens(model, inside))
+                found["lens"] = [
+                    [(tokenizer.decode([token]), p) for token, p in zip(row, chances, strict=True)]
+                    for row, chances in zip(tokens, sure, strict=True)
+                ]
+        if "norms" in self.show:
+            found["norms"] = norms(model, ids[: context + 1])
+        path = self.out or run.path / "look.html"
+        write_text(path, html(Look(run.name, what, note, **found)))
+        if not self.common.json and "tokens" in found:
+            print(in_colours(found["tokens"]) if colour_on(sys.stdout) else in_lines(found["tokens"]))
+        logger.info(f"page: {path}")
+        record: dict[str, Any] = {
+            "page": str(path),
+            "what": what,
+            "tokens": [asdict(t) for t in found.get("tokens", ())],
+        }
+        record["norms"] = [asdict(norm) for norm in found.get("norms", ())]
+        return record | {"passages": [asdict(one) for one in found.get("passages", ())]}
+
+    def _chosen_text(self, run: "Run", tokenizer: "Tokenizer", settings: Settings) -> tuple[str, str, list[int]]:
+        """What it is called, where it is from, and its ids behind an end-of-text."""
+        if self.input is not None or self.file is not None:
+            try:
+                text = self.input if self.file is None else self.file.read_text(encoding="utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"{self.file} is no UTF-8 text ({error.reason}).", "Name another --file.") from error
+            ids = tokenizer.encode(text or "").tolist()
+            if not ids:
+                raise ConfigError("The text is empty.", "Give some with --input, --file or --title.")
+            return (str(self.file.name) if self.file else "A text"), "", [tokenizer.end_of_text, *ids]
+        from wikigpt.data.lookup import look_up
+        from wikigpt.data.shards import find_data
+
+        folder = find_data(settings.DATAFOLDER, run.config.data).parts[0][0]
+        if folder.tokenizer_hash != run.config.tokenizer_hash:
+            raise RunError(
+                f"{folder.path} has another tokenizer than {run.name}.", "Give the text with --input or --file."
+            )
+        article = look_up(folder, self.title or "validation:0")
+        seen = "trained on" if article.row["split"] == "train" else "never trained on"
+        note = f"An article of {folder.name} that it was {seen} ({article.row['split']}). {article.row['url']}"
+        return article.row["title"], note, [tokenizer.end_of_text, *article.ids.tolist()]
