@@ -398,6 +398,7 @@ class RunConfig:
     world_size: int = 1  # processes that share each step
     parallel: str = ""  # how: wikigpt/parallel.py; "" of a single process
     activation_checkpointing: bool = False
+    log_to: str = ""  # where its metrics also go: wikigpt/trackers.py
     wikigpt_commit: str = ""  # of the clone that it was trained with; "" where that is not known
 
     @property

@@ -27,14 +27,16 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from wikigpt.trackers import Tracker
+
 METRICS = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends rows to metrics.jsonl, each in one write."""
+    """Appends rows to metrics.jsonl, each in one write, and hands them to a tracker where there is one."""
 
-    def __init__(self, run: Path) -> None:
-        path = run / METRICS
+    def __init__(self, run: Path, tracker: Tracker | None = None) -> None:
+        path, self.tracker = run / METRICS, tracker
         torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
         self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - lives as long as the run
         if torn:  # a row cut off by a kill: end its line, so that it spoils no other
@@ -42,9 +44,13 @@ class MetricsLog:
 
     def write(self, kind: str, **row: float | str | None) -> None:
         self._file.write(json.dumps({"kind": kind, **row}, allow_nan=False) + "\n")
+        if self.tracker is not None:
+            self.tracker.write(kind, row)
 
     def close(self) -> None:
         self._file.close()
+        if self.tracker is not None:
+            self.tracker.close()
 
 
 Rows = dict[str, list[dict[str, Any]]]  # by kind

@@ -22,6 +22,7 @@ from wikigpt.data.shards import Data
 from wikigpt.errors import ConfigError, RunError
 from wikigpt.hardware import Machine, forget_used_memory
 from wikigpt.plan import memory
+from wikigpt.trackers import check_tracker
 from wikigpt.trial import Trial, fitting_batch
 
 Presets = Mapping[str, Mapping[str, Any]]
@@ -46,6 +47,7 @@ class Request:
     auto_batch: bool = True
     parallel: str | None = None
     activation_checkpointing: bool | None = None
+    log_to: str | None = None
     init_from: str | None = None
     init_hash: str | None = None
     init_source: list[dict[str, Any]] = field(default_factory=list)
@@ -111,6 +113,7 @@ def settle(
         world_size=machine.world.size,
         parallel=parallel,
         activation_checkpointing=recompute,
+        log_to=_log_to(request, old),
         wikigpt_commit=own_commit(),
     )
 
@@ -175,6 +178,15 @@ def _parts(
             return fitting, tried
     problem = f"Not even one window of {model.context_length} tokens fits into {machine.memory / 2**30:.0f} GiB."
     raise ConfigError(problem, "Take a smaller --context_length or model, or more cards with --parallel fsdp.")
+
+
+def _log_to(request: Request, old: RunConfig | None) -> str:
+    """The tracker asked for, or that of before; "" for none. Raises ConfigError for one that is not installed."""
+    kind = request.log_to if request.log_to is not None else old.log_to if old is not None else "none"
+    if kind in ("", "none"):
+        return ""
+    check_tracker(kind)
+    return kind
 
 
 def own_commit() -> str:
@@ -270,7 +282,7 @@ def check_same_run(old: RunConfig, new: RunConfig, run: Path, step: int) -> None
     said = {"learning_rate", "matrix_learning_rate", "total_steps", "data", "device", "hardware", "dtype", "threads"}
     said |= {"backend", "world_size", "parallel", "torch_version", "wikigpt_version", "wikigpt_commit"}
     unsaid = {"length", "num_epochs", "eval_every", "eval_tokens", "save_every", "keep_every", "init_from", "source"}
-    unsaid |= {"init_source", "tokens_per_parameter", "activation_checkpointing"}
+    unsaid |= {"init_source", "tokens_per_parameter", "activation_checkpointing", "log_to"}
     unsaid |= {"model_config", "training_setting"}  # names of presets: what is in them is compared
     if old.training.windows_per_step == new.training.windows_per_step:  # cut in other parts, the same steps
         said |= {"batch_size", "gradient_accumulation_steps"}

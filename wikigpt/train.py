@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from torch import Tensor
 from wikigpt import tokenizer as tokenizers
 from wikigpt.backend import as_written, training_net
 from wikigpt.checkpoint import fill, go_on_from, load_checkpoint, newest_checkpoint, save_checkpoint
-from wikigpt.config import RunConfig, write_text
+from wikigpt.config import RunConfig, flat, write_text
 from wikigpt.data.article import prompt
 from wikigpt.data.loader import TrainingBatches
 from wikigpt.data.shards import Data, DataFolder
@@ -44,6 +44,7 @@ from wikigpt.optim import (
 from wikigpt.parallel import World
 from wikigpt.plan import flops_per_token
 from wikigpt.tokenizer import Tokenizer
+from wikigpt.trackers import open_tracker
 from wikigpt.transformer import GPTModel
 
 
@@ -145,7 +146,8 @@ class Report:
         self.view = LiveView(config.total_steps, step, quiet=not self.speaks)
         if self.speaks:
             self.bigram = bigram_score(data, "validation", self.token_bytes, config.eval_tokens)
-            self.log = MetricsLog(run)
+            tracker = open_tracker(config.log_to, run, flat(asdict(config))) if config.log_to else None
+            self.log = MetricsLog(run, tracker)
             self.log.write("start", step=step)
             _cut_samples(run / "samples.md", step)
         self.first, self.began = step, 0.0  # began: when the first step did, by the clock

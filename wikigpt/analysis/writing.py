@@ -17,7 +17,7 @@ from wikigpt.metrics import read_all
 from wikigpt.report import read_samples
 from wikigpt.runs import Run
 
-COLUMNS, LINES = 76, 7
+COLUMNS, LINES = 72, 7
 SECONDS, HOLD = 2.2, 5.0  # that a frame is shown, and the last one longer
 
 
@@ -34,12 +34,13 @@ def write_writing(run: Run, title: str | None = None, path: Path | None = None, 
     if not frames:
         raise RunError(f"{run.name} wrote nothing for {title!r}.", f"It wrote for: {', '.join(titles)}.")
     path = path or run.path / "writing.svg"
-    bits = {row["step"]: row["bits_per_byte"] for row in read_all(run.path)["validation"]}
-    write_text(path, svg(title, frames, bits, run.config.tokens_per_step))
+    rows = read_all(run.path)
+    losses = {row["step"]: row["loss"] for row in (*rows["train"], *rows["validation"])}
+    write_text(path, svg(title, frames, losses, run.config.tokens_per_step))
     return path
 
 
-def svg(title: str, frames: list[tuple[int, str]], bits: dict[int, float], tokens_per_step: int) -> str:
+def svg(title: str, frames: list[tuple[int, str]], losses: dict[int, float], tokens_per_step: int) -> str:
     """Every frame is a group that CSS shows in its turn; where nothing moves, the last one stands."""
     whole = len(frames) * SECONDS + HOLD
     width, height = 700, 92 + 22 * LINES
@@ -48,8 +49,7 @@ def svg(title: str, frames: list[tuple[int, str]], bits: dict[int, float], token
         begin, last = 100 * number * SECONDS / whole, number == len(frames) - 1
         end = 100.0 if last else 100 * (number + 1) * SECONDS / whole
         rules.append(_rule(number, begin, end, last))
-        known = [at for at in bits if at <= step]
-        measured = f", {bits[max(known)]:.2f} bits per byte" if known else ""
+        measured = f", loss {losses[step]:.2f}" if step in losses else ""
         caption = f"step {step:,}, {step * tokens_per_step / 1e6:,.2f} million tokens{measured}"
         done = width * (step / max(1, frames[-1][0]))
         groups.append(
@@ -67,12 +67,12 @@ def svg(title: str, frames: list[tuple[int, str]], bits: dict[int, float], token
     style += (
         f".f{{animation-duration:{whole:.1f}s;animation-iteration-count:infinite;animation-timing-function:step-end}}"
     )
-    label = escape(f"What the model writes for {title}, from its first step to its last", quote=True)
+    label = escape(drawable(f"What the model writes for {title}, from its first step to its last"), quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{label}"><style>{style}</style>'
         f'<rect class="page" width="{width}" height="{height}" rx="8"/>'
-        f'<text class="title" x="20" y="34"># {escape(title)}</text>{"".join(groups)}</svg>\n'
+        f'<text class="title" x="20" y="34"># {escape(drawable(title))}</text>{"".join(groups)}</svg>\n'
     )
 
 
@@ -90,7 +90,7 @@ def _paragraph(text: str, width: int) -> str:
     """Its first lines; text of a script that runs from the right begins there."""
     strong = next((d for sign in text if (d := unicodedata.bidirectional(sign)) in ("L", "R", "AL")), "L")
     right = strong != "L"
-    lines = list(wrapped(" ".join(text.split()), COLUMNS))
+    lines = list(wrapped(" ".join(drawable(text).split()), COLUMNS))
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], lines[LINES - 1][: COLUMNS - 2] + " …"]
     at = f'x="{width - 20}" direction="rtl"' if right else 'x="20"'
@@ -111,6 +111,11 @@ def wrapped(text: str, columns: int) -> Iterator[str]:
             line, taken = line + sign, taken + _columns(sign)
     if line:
         yield line.rstrip()
+
+
+def drawable(text: str) -> str:
+    """A text that XML can hold: control characters, which a young model writes, become boxes."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "▯", text)
 
 
 def _columns(text: str) -> int:

@@ -85,6 +85,7 @@ def of_transformers(path: str, machine: Machine) -> LanguageModel:
     model = model.to(machine.device).eval()  # type: ignore[arg-type]
     if isinstance(tokenizer, PreTrainedTokenizerFast):  # text never yields a special id
         tokenizer.backend_tokenizer.encode_special_tokens = True
+    tokenizer.model_max_length = 2**60  # it need not warn: what is longer is cut into windows
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if start is None:
         raise RunError(f"The tokenizer of {path} has no token that begins or ends a text.", "Take another model.")

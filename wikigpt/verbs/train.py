@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from loguru import logger
@@ -91,6 +91,8 @@ class Train:
     activation_checkpointing: bool | None = None
     """keep less for the way back and calculate it again: half the memory or less, a third more work; where nothing fits
     without unless given"""
+    log_to: Literal["tensorboard", "wandb", "none"] | None = None
+    """also send the metrics there: models/<run>/tensorboard, or Weights & Biases (WANDB_MODE=offline works)"""
     profile: bool = False
     """first write a torch trace of a few steps: models/<run>/trace.json"""
     fresh: bool = False
@@ -310,6 +312,7 @@ class Train:
             settled,
             self.seed if self.seed is not None or like is None else like.seed,
             **pace,
+            log_to=like.log_to if own and like is not None and self.log_to is None else self.log_to,
             auto_batch=self.auto_batch,
             parallel=self.parallel,
             activation_checkpointing=self.activation_checkpointing,

@@ -1,0 +1,166 @@
+"""Benchmarks count as others count: beside lm-evaluation-harness's own code and formulas worked by hand."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from wikigpt.errors import DataError
+from wikigpt.evaluate.articles import read_texts
+from wikigpt.evaluate.cloze import Choice, cloze, hide
+from wikigpt.evaluate.tasks import (
+    choose,
+    continuations,
+    detokenised,
+    hellaswag,
+    lambada,
+    read_records,
+    wikitext,
+    wikitext_titles,
+)
+
+LINES = (
+    "= Robert <unk> =", "",
+    "Robert <unk> is an English film , television and theatre actor .",
+    """He had a guest @-@ starring role in 2000 's " The Bill " .""",
+    "In 1 @,@ 000 cases ( about 3 @.@ 5 % ) [ sic ] it 's the boys ' ' own ' , he said ; why ? because : N men !", "",
+    "= = Career = =", "", "At 5 ° C he was awake .", "", "= = = Later = = =", "", "= Du Fu =", "",
+    "Du Fu ( { 712 } ) wrote .",
+)  # fmt: skip
+TOKENS = "".join(f" {line} \n" if line else " \n" for line in LINES)  # as the files have it
+
+
+def test_wikitext_is_written_as_it_was():
+    text = detokenised(TOKENS)
+    for part in (
+        "= Robert <unk> =\n", "television and theatre actor.\n", 'guest-starring role in 2000\'s "The Bill".\n',
+        "In 1,000 cases (about 3.5 %) [sic] it's", "he said; why? because: 1 men!\n", "\n== Career ==\n", "5°C",
+        "\n=== Later ===\n", "({712}) wrote.",
+    ):  # fmt: skip
+        assert part in text, (part, text)
+    assert wikitext_titles(TOKENS) == ["Robert <unk>", "Du Fu"]
+
+
+def test_the_rules_are_those_of_the_harness():
+    process = pytest.importorskip("lm_eval.tasks.wikitext.preprocess_wikitext")
+    theirs = process.wikitext_detokenizer({"page": TOKENS})
+    assert detokenised(TOKENS) == theirs
+
+
+def test_wikitext_divides_by_the_words_of_the_original(language_model, model, tokenizer, tmp_path):
+    path = tmp_path / "wiki.test.tokens"
+    path.write_text(TOKENS)
+    found = wikitext(language_model, path, 24, 24)
+    ids = torch.tensor([tokenizer.end_of_text, *tokenizer.encode(detokenised(TOKENS)).tolist()])
+    nats = 0.0
+    for start in range(0, len(ids) - 1, 24):
+        end = min(start + 24, len(ids) - 1)
+        begin = max(0, end - 24)
+        with torch.no_grad():
+            log_probs = torch.log_softmax(model(ids[None, begin:end])[0], -1)
+        costs = -log_probs.gather(1, ids[begin + 1 : end + 1, None])[:, 0]
+        nats += costs[start - begin :].sum().item()
+    assert found["words"] == len(TOKENS.strip().split(" ")) and found["tokens"] == len(ids) - 1
+    assert found["word_perplexity"] == pytest.approx(math.exp(nats / found["words"]), rel=1e-4)
+
+
+def plain_continuation(model, tokenizer, context, continuation):
+    """Log-likelihood of what follows, token by token, over the last 24 tokens."""
+    before, ids = tokenizer.encode(context).tolist(), tokenizer.encode(context + continuation).tolist()
+    row = ids if before else [tokenizer.end_of_text, *ids]
+    start = len(row) - (len(ids) - len(before))
+    nats, greedy = 0.0, True
+    for place in range(start, len(row)):
+        window = row[max(0, len(row) - 25) : place]
+        with torch.no_grad():
+            logits = model(torch.tensor([window]))[0, -1]
+        nats -= torch.log_softmax(logits, -1)[row[place]].item()
+        greedy &= logits.argmax().item() == row[place]
+    return nats, greedy
+
+
+PAIRS = [
+    ("La Luna es el", " satélite"), ("", "Hola mundo"), ("de " * 60, "la Tierra"), ("termina con espacio ", "y sigue"),
+    ("a", " b"),
+]  # fmt: skip
+
+
+def test_continuations_one_token_at_a_time(language_model, model, tokenizer):
+    for (context, continuation), found in zip(PAIRS, continuations(language_model, PAIRS), strict=True):
+        kept = context.rstrip()
+        nats, greedy = plain_continuation(model, tokenizer, kept, context[len(kept) :] + continuation)
+        assert found.nats == pytest.approx(nats, abs=1e-3) and found.greedy == greedy
+
+
+def test_lambada_takes_both_shapes_of_file(language_model, tmp_path):
+    rows = [{"context": "La capital de Francia", "continuation": "es"}, {"context": "El Sol", "continuation": "brilla"}]
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    one.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    other.write_text("\n".join(json.dumps({"text": " ".join(row.values())}) for row in rows))
+    found = lambada(language_model, one, None)
+    assert found == lambada(language_model, other, None) and found["questions"] == 2
+    answers = continuations(language_model, [(row["context"], f" {row['continuation']}") for row in rows])
+    assert found["perplexity"] == pytest.approx(math.exp(sum(a.nats for a in answers) / 2))
+    assert lambada(language_model, one, 1)["questions"] == 1
+    (tmp_path / "bad.jsonl").write_text('{"x": 1}\n')
+    with pytest.raises(DataError, match="is no LAMBADA"):
+        lambada(language_model, tmp_path / "bad.jsonl", None)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_records(tmp_path / "bad.jsonl", "endings")
+
+
+SWAG = [
+    {"activity_label": "Cocina", "ctx_a": "Un hombre corta pan. [header] Pan [title] Cómo", "ctx_b": "él come", "label": 2,
+     "endings": ["el pan.", "una casa muy grande y vieja.", "agua [step] fría.", "el sol."]},
+    {"activity_label": "Deporte", "ctx_a": "Ella corre.", "ctx_b": "", "label": "0",
+     "endings": ["Y gana.", "No.", "Nada.", "x"]},
+]  # fmt: skip
+
+
+def test_hellaswag_by_hand(language_model, model, tokenizer, tmp_path):
+    path = tmp_path / "hellaswag_val.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in SWAG))
+    found = hellaswag(language_model, path, None)
+    contexts = ["Cocina: Un hombre corta pan. Pan. Cómo Él come", "Deporte: Ella corre. "]
+    right = {"acc": 0.0, "acc_norm": 0.0}
+    for row, context in zip(SWAG, contexts, strict=True):
+        endings = [ending.replace("[step] ", "").replace("  ", " ") for ending in row["endings"]]
+        kept = context.rstrip()
+        nats = [plain_continuation(model, tokenizer, kept, context[len(kept) :] + f" {e}")[0] for e in endings]
+        right["acc"] += nats.index(min(nats)) == int(row["label"])
+        norm = [n / len(e) for n, e in zip(nats, endings, strict=True)]
+        right["acc_norm"] += norm.index(min(norm)) == int(row["label"])
+    assert (found["acc"], found["acc_norm"]) == (right["acc"] / 2, right["acc_norm"] / 2)
+
+
+def test_a_cloze_hides_the_title_and_judges_by_the_same_words(data, tokenizer, language_model):
+    texts = list(read_texts(data, "validation", tokenizer))
+    choices = cloze(texts)
+    assert len(choices) > 50 and choices == cloze(texts[::-1])  # whatever the order
+    leads = {hidden.behind: hidden for text in texts if (hidden := hide(text))}
+    unlike = []
+    for choice in choices:
+        own = leads[choice.endings[0]]
+        titles = [before.split("\n\n")[0].removeprefix("# ") for before in choice.before]
+        assert len(set(titles)) == 4 and choice.label == 0 and titles[0] == own.title
+        assert len(set(choice.endings)) == 1 and own.title not in choice.endings[0]
+        whole = [f"# {title}\n\n{own.before}{title}" for title in titles]
+        assert list(choice.before) == whole
+        unlike.append(max(abs(len(title) - len(own.title)) for title in titles) / len(own.title))
+    assert sorted(unlike)[len(unlike) // 2] < 0.35  # of like length
+    found = choose(language_model, choices[:20])
+    assert 0 <= found["acc"] <= 1 and found["questions"] == 20
+
+
+def test_choosing_knows_the_cheapest(language_model):
+    known = continuations(language_model, [("La", " casa"), ("La", " xyz")])
+    label = int(known[1].nats < known[0].nats)
+    assert choose(language_model, [Choice("La", [" casa", " xyz"], label)])["acc"] == 1.0
+    assert choose(language_model, [Choice("La", [" casa", " xyz"], 1 - label)])["acc"] == 0.0
+
+
+def test_a_trained_model_does_the_cloze_better_than_chance(at_house, capsys):
+    assert at_house("evaluate --run r --tasks cloze --split both --json") == 0
+    found = json.loads(capsys.readouterr().out)["tasks"]["cloze"]["r"]
+    assert found["questions"] > 100 and found["acc_interval"][0] < found["acc"] < found["acc_interval"][1]
