@@ -21,7 +21,7 @@ from wikigpt.runs import read_run
 FILES = {
     "LICENSE", "README.md", "config.json", "configuration_gpt2_custom.py", "curves.png", "generation_config.json",
     "merges.txt", "model.safetensors", "modeling_gpt2_custom.py", "tokenizer.json", "tokenizer_config.json", "vocab.json",
-    "wikigpt.json",
+    "wikigpt.json", "writing.svg",
 }  # fmt: skip
 
 NOWHERE = """

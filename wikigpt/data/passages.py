@@ -20,7 +20,7 @@ from wikigpt.data.lookup import article_at
 from wikigpt.data.shards import DataFolder
 from wikigpt.errors import ConfigError, DataError
 
-BLOCK = 2**26  # tokens that are sorted at once: 14 bytes each in memory while it lasts
+BLOCK = 2**26  # tokens that are sorted at once: 30 bytes each in memory while it lasts
 FOLDER, CONTENT = "passages", "passages.json"
 
 

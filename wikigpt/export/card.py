@@ -1,7 +1,8 @@
 """The page that a published model opens with, written from its run: what it is, how good, from which text, how to load it,
 and what not to expect.
 
-run.json, metrics.jsonl, samples.md, card.md ──> README.md, with curves.png and LICENSE, and a Modelfile beside GGUF files
+run.json, metrics.jsonl, samples.md, evaluation/, card.md ──> README.md, its pictures, LICENSE, and a Modelfile beside GGUF
+files
 """
 
 import json
@@ -12,13 +13,20 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from wikigpt.analysis.writing import write_writing
 from wikigpt.config import HUB, RunConfig, write_text
+from wikigpt.evaluate.articles import in_words
+from wikigpt.evaluate.kept import read_ladder, read_step
+from wikigpt.evaluate.ladder import plot_ladder, table
+from wikigpt.evaluate.tasks import in_line
 from wikigpt.export.licence import credits, hub_licence, notice, texts
 from wikigpt.export.reproduce import commands, data_names
 from wikigpt.export.trained import Form, Trained
 from wikigpt.metrics import duration, plot_loss, read_all
 from wikigpt.report import read_samples
 from wikigpt.train import TITLES
+
+LADDER, WRITING = "ladder.png", "writing.svg"  # pictures beside the card
 
 # Codes of Wikipedias that are none of ISO 639, which is what the hub takes.
 ISO_639 = {
@@ -34,6 +42,10 @@ def write_card(trained: Trained, form: Form, folder: Path, repository: str, revi
     write_text(folder / "LICENSE", licence)
     title = f"{trained.name}: {trained.config.n_parameters / 1e6:.1f} million parameters"
     plot_loss(trained.run.path, title, folder / "curves.png")
+    if climbed := ladder_of(trained):
+        plot_ladder(folder / LADDER, climbed)
+    if written_until(trained):
+        write_writing(trained.run, path=folder / WRITING, until=trained.step)
     if form.gguf:
         from wikigpt.export.gguf import write_modelfile
 
@@ -55,7 +67,7 @@ def card(trained: Trained, form: Form, repository: str, revision: str | None = N
         "began": f"on the weights of {run.init_name}" if run.init_name else "from scratch",
         "tokens": f"{tokens / 1e6:,.1f} million" if tokens >= 1e5 else f"{tokens:,}",
         "text": text_name(run),
-        "figures": _figures(trained, form.dtype),
+        "figures": _figures(trained, form.dtype) + _measured(trained),
         "repository": repository,
         "snippet": snippet(repository, prompt, revision),
         "at": f" --revision {shlex.quote(revision)}" if revision else "",
@@ -192,6 +204,35 @@ The bigram is an interpolated Kneser-Ney model of the training text, which knows
 the same tokens. The picture shows the part that was scored while it trained.{rounded}"""
 
 
+def ladder_of(trained: Trained) -> dict[str, Any]:
+    """The run's ladder, where this checkpoint stands on it; nothing where it does not."""
+    found = read_ladder(trained.run.path)
+    own = f"{trained.run.name}, step {trained.step:,}"
+    return found if any(rung["name"] == own for rung in found.get("rungs", ())) else {}
+
+
+def _measured(trained: Trained) -> str:
+    """What `wikigpt evaluate` has measured of this checkpoint: splits by article, the ladder, benchmarks."""
+    found, parts = read_step(trained.run.path, trained.step), []
+    tasks, harness = found.pop("tasks", {}), found.pop("lm_eval", {})
+    for name, record in found.items():
+        how = f"context {record['context']:,}, stride {record['stride']:,}, every article on its own"
+        parts.append(f"**{name}**, all articles ({how}): {in_words(record)}.")
+    if climbed := ladder_of(trained):
+        what = f"{climbed['articles']:,} {climbed['split']} articles of {climbed['data']}"
+        parts.append(f"The same {what}, by what only compresses, what only counts, and this model:")
+        parts += [table(climbed), f"![Bits per byte of each]({LADDER})"]
+    rows = [f"| {task} | {model} | {in_line(one)} |" for task, models in tasks.items() for model, one in models.items()]
+    rows += [
+        f"| {task} (lm-evaluation-harness) | {trained.run.name} | {in_line(one)} |" for task, one in harness.items()
+    ]
+    if rows:
+        parts.append("\n".join(["| benchmark | model | |", "|---|---|---|", *rows]))
+    if parts:
+        parts.append("What these figures say and do not say: docs/evaluation.md of WikiGPT.")
+    return "".join(f"\n\n{part}" for part in parts)
+
+
 def _llama(trained: Trained, gguf: Sequence[str], prompt: str, length: int) -> str:
     if not gguf:
         return "**llama.cpp, Ollama**: make the file for them with `wikigpt export --gguf f16`."
@@ -206,12 +247,16 @@ ollama create {name} -f Modelfile && ollama run {name} {in_bash(prompt)}
 ```"""
 
 
-def _samples(trained: Trained) -> str:
-    """What the run wrote at this step, or the last time before."""
+def written_until(trained: Trained) -> list[tuple[int, list[tuple[str, str]]]]:
+    """What the run wrote up to this step, by step."""
     found = read_samples(trained.run.path / "samples.md")
     numbered = [(int(re.sub(r"\D", "", step) or 0), samples) for step, samples in found]
-    reached = [(step, samples) for step, samples in numbered if step <= trained.step and samples]
-    if not reached:
+    return [(step, samples) for step, samples in numbered if step <= trained.step and samples]
+
+
+def _samples(trained: Trained) -> str:
+    """What the run wrote at this step, or the last time before."""
+    if not (reached := written_until(trained)):
         return ""
     step, samples = reached[-1]
     shown = []
@@ -221,7 +266,8 @@ def _samples(trained: Trained) -> str:
     how = (
         f"Not chosen: the beginnings of its articles for these titles after step {step:,} (temperature 0.8, top-k 50)."
     )
-    return "\n".join(["\n## What it writes", "", how, "", *shown])
+    moving = f"![What it wrote for one title, from its first step to this one]({WRITING})"
+    return "\n".join(["\n## What it writes", "", moving, "", how, "", *shown])
 
 
 def _plain(text: str) -> str:

@@ -17,7 +17,7 @@ from wikigpt.runs import locked
 
 # All that an export may hold. What else lies in a folder is somebody's, and never removed.
 OURS = re.compile(
-    r"README\.md|LICENSE|curves\.png|config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json"
+    r"README\.md|LICENSE|curves\.png|ladder\.png|writing\.svg|config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json"
     r"|vocab\.json|merges\.txt|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
     r"|(modeling|configuration)_gpt2_custom\.py|wikigpt\.json|wikigpt-.*\.gguf|Modelfile|index\.html"
 )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -205,35 +206,31 @@ class Evaluate:
     ) -> list[dict[str, Any]]:
         """The ladder: said, and written and drawn into the run."""
         from wikigpt import tokenizer as tokenizers
+        from wikigpt.checkpoint import find_checkpoint
         from wikigpt.config import write_json
         from wikigpt.evaluate import kept
         from wikigpt.evaluate.articles import score_articles
         from wikigpt.evaluate.ladder import COUNTERS, compressors, counter, model_rung, ordered, plot_ladder, table
         from wikigpt.evaluate.language_model import checked_context
-        from wikigpt.runs import checkpoints, step_of
+        from wikigpt.runs import checkpoints
 
         tokenizer = tokenizers.load(run.path / "tokenizer")
         rungs = []
         if self.ladder:
             rungs += compressors(own, texts, tokenizer)
             rungs += [counter(kind, own, texts, tokenizer) for kind in COUNTERS]
-        steps = [step_of(path) for path in checkpoints(run.path)] if self.ladder else []
-        models = [(f"{run.name}, step {step:,}", str(step)) for step in steps] or [(run.name, self.checkpoint)]
-        ours = (self._model(run, machine, checkpoint, title) for title, checkpoint in models)
-        for kind, model in (
-            *(("model", model) for model in ours),
-            *(("other", model) for model in self._others(machine)),
-        ):
+        asked = find_checkpoint(run.path, self.checkpoint)
+        paths = dict.fromkeys([asked, *(checkpoints(run.path) if self.ladder else [])])
+        models = [(f"{run.name}, step {int(path.name.rpartition('_')[2]):,}", path.name) for path in paths]
+        ours = (("model", self._model(run, machine, checkpoint, title)) for title, checkpoint in models)
+        for kind, model in chain(
+            ours, (("other", model) for model in self._others(machine))
+        ):  # one at a time in memory
             context, stride = checked_context(self.context, self.stride, model)
             articles = score_articles(model, texts, data.tokenizer_hash, context, stride)
             rungs.append(model_rung(model.name, f"context {context:,}, stride {stride:,}", articles, kind))
-        found: dict[str, Any] = {
-            "run": run.name,
-            "split": name,
-            "data": data.name,
-            "articles": len(texts),
-            "rungs": ordered(rungs),
-        }
+        found: dict[str, Any] = {"run": run.name, "split": name, "data": data.name, "articles": len(texts)}
+        found["rungs"] = ordered(rungs)
         write_json(run.path / kept.FOLDER / f"ladder_{name}.json", found)
         picture = plot_ladder(run.path / kept.FOLDER / f"ladder_{name}.png", found)
         if not self.common.json:
@@ -257,9 +254,8 @@ class Evaluate:
         choices = self._cloze(run, trained, settings) if ("cloze", None) in named else []
         measures = {task: prepared(task, path, choices, self.context, self.stride, self.limit) for task, path in named}
         checkpoint = find_checkpoint(run.path, self.checkpoint).name
-        own = (self._model(run, machine, self.checkpoint, run.name) for _ in range(1))
         found: dict[str, dict[str, Any]] = {task: {} for task in measures}
-        for model in (*own, *self._others(machine)):
+        for model in chain([self._model(run, machine, self.checkpoint, run.name)], self._others(machine)):
             for task, measure in measures.items():
                 found[task][model.name] = measure(model)
                 logger.info(f"{task}, {model.name}: {in_line(found[task][model.name])}")
