@@ -39,7 +39,10 @@ class Demo:
                 f"2. Train: a small GPT for {self.hours * 60:g} minutes",
                 Train(data=data, run=run, model_config=MODEL, training_setting="small_models", hours=self.hours),
             ),
-            ("3. Evaluate: on articles that it has never seen", Evaluate(run=run, split="test")),
+            (
+                "3. Evaluate: on articles that it has never seen, beside what only compresses or counts",
+                Evaluate(run=run, split="test", ladder=True, common=self.common),
+            ),
             (
                 f"4. Generate: an article called {title!r}",
                 Generate(run=run, title=title, top_k=50, seed=1, stream=True, common=self.common),
@@ -55,7 +58,7 @@ class Demo:
         _say(f"Done. Curves and samples from step 0 on: {folder / 'report.html'}. Go on with:")
         out = sys.stderr if self.common.json else sys.stdout
         print(f"  {own_command()} generate --run {run} --title {shlex.quote(title)} --num_samples 3", file=out)
-        print(f"  {own_command()} evaluate --run {run}", file=out)
+        print(f"  {own_command()} runs inspect {run} --writing", file=out)
         print(f"  {own_command()} train --data {data} --model_config modern_small --hours 0.5", file=out, flush=True)
         return Outcome(records)
 

@@ -1,10 +1,17 @@
 """Benchmarks count as others count: beside lm-evaluation-harness's own code and formulas worked by hand."""
 
+import io
 import json
 import math
+import os
+import subprocess
+import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from loopback_hub_data import DatasetHub
 
 from wikigpt.errors import DataError
 from wikigpt.evaluate.articles import read_texts
@@ -25,8 +32,8 @@ LINES = (
     "Robert <unk> is an English film , television and theatre actor .",
     """He had a guest @-@ starring role in 2000 's " The Bill " .""",
     "In 1 @,@ 000 cases ( about 3 @.@ 5 % ) [ sic ] it 's the boys ' ' own ' , he said ; why ? because : N men !", "",
-    "= = Career = =", "", "At 5 ° C he was awake .", "", "= = = Later = = =", "", "= Du Fu =", "",
-    "Du Fu ( { 712 } ) wrote .",
+    "= = Career = =", "", "At 5 ° C he was awake .", "", "= = = Later = = =", "", "= Xy Zu =", "",
+    "Xy Zu ( { 712 } ) wrote .",
 )  # fmt: skip
 TOKENS = "".join(f" {line} \n" if line else " \n" for line in LINES)  # as the files have it
 
@@ -39,7 +46,7 @@ def test_wikitext_is_written_as_it_was():
         "\n=== Later ===\n", "({712}) wrote.",
     ):  # fmt: skip
         assert part in text, (part, text)
-    assert wikitext_titles(TOKENS) == ["Robert <unk>", "Du Fu"]
+    assert wikitext_titles(TOKENS) == ["Robert <unk>", "Xy Zu"]
 
 
 def test_the_rules_are_those_of_the_harness():
@@ -164,3 +171,36 @@ def test_a_trained_model_does_the_cloze_better_than_chance(at_house, capsys):
     assert at_house("evaluate --run r --tasks cloze --split both --json") == 0
     found = json.loads(capsys.readouterr().out)["tasks"]["cloze"]["r"]
     assert found["questions"] > 100 and found["acc_interval"][0] < found["acc"] < found["acc_interval"][1]
+
+
+def test_files_come_from_the_hub(at_house, house, tmp_path):
+    """In a process of its own, through the hub's real client: the file of each benchmark, found by its name."""
+    parquet = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([{"text": f" {line} \n"} for line in LINES]), parquet)
+    swag = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row | {"label": str(row["label"])} for row in SWAG]), swag)
+    with DatasetHub() as server:
+        server.files["Salesforce/wikitext"] = {
+            "README.md": b"x", "wikitext-103-v1/test-00000-of-00001.parquet": parquet.getvalue(),
+            "wikitext-103-raw-v1/test-00000-of-00001.parquet": b"raw",
+        }  # fmt: skip
+        server.files["Rowan/hellaswag"] = {"data/validation-00000-of-00001.parquet": swag.getvalue()}
+        server.files["EleutherAI/lambada_openai"] = {
+            "data/lambada_test.jsonl": b"older", "data/lambada_test_en.jsonl": b'{"text": "El Sol brilla"}\n',
+        }  # fmt: skip
+        environment = os.environ | server.environment | {"HF_HOME": str(tmp_path)}
+        command = "evaluate --run r --tasks wikitext103 hellaswag lambada --json".split()
+        done = subprocess.run(
+            [sys.executable, "-m", "wikigpt", *command], cwd=house, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)["tasks"]
+        assert found["wikitext103"]["r"]["words"] == len(TOKENS.strip().split(" "))
+        assert found["hellaswag"]["r"]["questions"] == 2 and found["lambada"]["r"]["questions"] == 1
+        del server.files["Rowan/hellaswag"]
+        command[-2:] = ["hellaswag"]
+        environment["HF_HOME"] = str(tmp_path / "empty")
+        done = subprocess.run(
+            [sys.executable, "-m", "wikigpt", *command], cwd=house, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 2 and "--tasks hellaswag=FILE" in done.stderr.strip().splitlines()[-1]

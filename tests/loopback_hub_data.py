@@ -54,7 +54,7 @@ class HubHandler(Handler):
             return self.give(inside, files.get(inside))
         entries = [entry(path, data) for path, data in files.items()]
         if verb == "tree":
-            below = [each for each in entries if each["path"].startswith(f"{inside}/")]
+            below = [each for each in entries if each["path"].startswith(f"{inside}/" if inside else "")]
             missing = {"error": "Entry not found"}
             return self.say(200, below) if below else self.say(404, missing, X_Error_Code="EntryNotFound")
         if verb == "paths-info":
@@ -72,7 +72,7 @@ class HubHandler(Handler):
             server.left[end] -= 1
             if server.left[end] < 0:
                 return self.say(403, {"error": "The hub has had enough"})
-        self.answer_file(data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', Accept_Ranges="bytes")
+        self.answer_file(data, X_Repo_Commit=COMMIT, ETag=f'"{hashlib.sha1(data).hexdigest()}"', Accept_Ranges="bytes")
 
     def answer(self, status: int, body: bytes = b"", cut: int | None = None, **headers: str) -> None:
         path = self.path.rpartition("/")[2]
