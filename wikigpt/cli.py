@@ -154,9 +154,10 @@ def _parse(arguments: list[str], program: str) -> Any:
     if value := re.match(r"Error parsing (--\S+): .* instantiated from \['(.*)'\]", problem):
         kinds = "a whole number" if "INT" in problem else "a number" if "FLOAT" in problem else "such a value"
         raise ConfigError(f"{value[1]} cannot be {value[2]!r}.", f"Give {kinds}. {help_line}")
-    if arguments[:1] == ["data"] and not verb:
-        kinds = ", ".join(name for name in VERBS if name.startswith("data "))
-        raise ConfigError("data what?", f"Take one of {kinds}. {help_line}")
+    kinds = [name for name in VERBS if name.startswith(f"{arguments[0]} ")] if arguments else []
+    if kinds and (not verb or (verb == arguments[0] and len(arguments) > 1 and not arguments[1].startswith("-"))):
+        said = f"{arguments[0]} what?" if not verb else f"There is no {' '.join(arguments[:2])!r}."
+        raise ConfigError(said, f"Take one of {', '.join([verb, *kinds] if verb else kinds)}. {help_line}")
     if not verb and (not arguments or arguments[0].startswith("-")):
         raise ConfigError("No command was given.", f"Take one of {', '.join(VERBS)}. {help_line}")
     if unknown := re.match(r"Unrecognized options: (\S+?)(,|$)", problem):

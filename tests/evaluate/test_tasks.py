@@ -176,7 +176,7 @@ def test_a_trained_model_does_the_cloze_better_than_chance(at_house, capsys):
 def test_files_come_from_the_hub(at_house, house, tmp_path):
     """In a process of its own, through the hub's real client: the file of each benchmark, found by its name."""
     parquet = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([{"text": f" {line} \n"} for line in LINES]), parquet)
+    pq.write_table(pa.Table.from_pylist([{"text": f" {line} \n" if line else ""} for line in LINES]), parquet)
     swag = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([row | {"label": str(row["label"])} for row in SWAG]), swag)
     with DatasetHub() as server:

@@ -86,7 +86,7 @@ def read_records(path: Path, *needed: str) -> list[dict[str, Any]]:
 def read_wikitext(path: Path) -> str:
     """The text of a WikiText file: wiki.test.tokens, or parquet with a row for each line."""
     if path.suffix == ".parquet":
-        return "".join(row["text"] for row in read_records(path, "text"))
+        return "".join(row["text"] or " \n" for row in read_records(path, "text"))  # the hub empties blank lines
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
