@@ -57,6 +57,8 @@ def run(asked: argparse.Namespace, layers: int, width: int, seed: int) -> tuple[
     """N, and bits per byte on all of validation. Modern models; the rate falls with the root of the width, as in presets."""
     path = asked.runs / "models" / f"{layers}x{width}s{seed}"
     steps = round(asked.tokens / BATCH / CONTEXT)
+    if (path / "run.json").exists() and RunConfig.load(path / "run.json").total_steps != steps:
+        sys.exit(f"{path} is of another length: take another --runs.")
     command = f"train --model_config modern_tiny --training_setting small_models --run {path.name}"
     command += f" --data {asked.data.resolve()}"
     command += f" --n_layers {layers} --emb_dim {width} --n_heads {width // 32} --n_kv_heads 1 --head_dim 32"
@@ -64,7 +66,7 @@ def run(asked: argparse.Namespace, layers: int, width: int, seed: int) -> tuple[
     command += f" --context_length {CONTEXT} --seed {seed} --max_steps {steps} --eval_every {steps}"
     if not read_metrics(path, "final"):
         subprocess.run(
-            [sys.executable, "-m", "wikigpt", *command.split()], cwd=asked.runs, check=True, capture_output=True
+            [sys.executable, "-m", "wikigpt", *command.split()], cwd=asked.runs, check=True, stderr=subprocess.DEVNULL
         )
     (final,) = read_metrics(path, "final")
     return flops_per_token(RunConfig.load(path / "run.json").model) / 6, final["bits_per_byte"]

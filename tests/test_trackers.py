@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,13 @@ def test_tensorboard_holds_what_metrics_jsonl_holds_also_after_going_on(train, d
     assert losses == pytest.approx({row["step"]: row["loss"] for row in rows["train"]}, rel=1e-5)
     bits = {event.step: event.value for event in events.Scalars("validation/bits_per_byte")}
     assert bits == pytest.approx({row["step"]: row["bits_per_byte"] for row in rows["validation"]}, rel=1e-5)
+    (run / "metrics.jsonl").write_text("")
+    newest = sorted((run / "checkpoints").glob("step_*"))[-1]
+    shutil.rmtree(newest)  # as after a kill: some steps come again
+    assert wikigpt("train --run r --max_steps 9", data.path.parent) == 0
+    events.Reload()
+    steps = [event.step for event in events.Scalars("train/loss")]
+    assert steps == sorted(set(steps)) and steps[-1] == 9
     assert wikigpt("train --run r --max_steps 12 --log_to none", data.path.parent) == 0
     assert json.loads((run / "run.json").read_text())["log_to"] == ""
 

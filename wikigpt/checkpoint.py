@@ -182,6 +182,10 @@ def rewind(run: Path, old: RunConfig, new: RunConfig) -> str | None:
         aside = path.with_name(f"aside_{step_of(path):08d}")
         shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
         path.rename(aside)
+        measured = run / "evaluation"  # by the name of the checkpoint: what was measured of it goes with it
+        shutil.rmtree(measured / aside.name, ignore_errors=True)
+        if (measured / path.name).exists():
+            (measured / path.name).rename(measured / aside.name)
     write_text(run / "latest", before[0].name + "\n")
     _write_best(run)
     kept = "what came after is kept as checkpoints/aside_..."

@@ -126,9 +126,13 @@ def explain(error: Exception) -> tuple[str, str]:
 
 def _verb_first(arguments: list[str]) -> list[str]:
     """The flags of every command may also stand before the verb."""
-    early = []
-    while arguments and arguments[0].split("=")[0] in ("--json", "--debug", "--config"):
-        early += [arguments.pop(0) for _ in range(2 if arguments[0] == "--config" else 1) if arguments]
+    early: list[str] = []
+    for place in (0, 1):  # before the first word, and between two
+        while len(arguments) > place and arguments[place].split("=")[0] in ("--json", "--debug", "--config"):
+            size = 2 if arguments[place] == "--config" else 1
+            early, arguments[place : place + size] = early + arguments[place : place + size], []
+        if arguments[:1] not in (["data"], ["runs"]):
+            break
     words = 2 if arguments[:1] == ["data"] or " ".join(arguments[:2]) in VERBS else 1
     return arguments[:words] + early + arguments[words:]
 
@@ -154,10 +158,10 @@ def _parse(arguments: list[str], program: str) -> Any:
     if value := re.match(r"Error parsing (--\S+): .* instantiated from \['(.*)'\]", problem):
         kinds = "a whole number" if "INT" in problem else "a number" if "FLOAT" in problem else "such a value"
         raise ConfigError(f"{value[1]} cannot be {value[2]!r}.", f"Give {kinds}. {help_line}")
-    kinds = [name for name in VERBS if name.startswith(f"{arguments[0]} ")] if arguments else []
-    if kinds and (not verb or (verb == arguments[0] and len(arguments) > 1 and not arguments[1].startswith("-"))):
-        said = f"{arguments[0]} what?" if not verb else f"There is no {' '.join(arguments[:2])!r}."
-        raise ConfigError(said, f"Take one of {', '.join([verb, *kinds] if verb else kinds)}. {help_line}")
+    inner = [name for name in VERBS if name.startswith(f"{arguments[0]} ")] if arguments else []
+    if inner and (not verb or (verb == arguments[0] and len(arguments) > 1 and not arguments[1].startswith("-"))):
+        wrong = f"{arguments[0]} what?" if not verb else f"There is no {' '.join(arguments[:2])!r}."
+        raise ConfigError(wrong, f"Take one of {', '.join([verb, *inner] if verb else inner)}. {help_line}")
     if not verb and (not arguments or arguments[0].startswith("-")):
         raise ConfigError("No command was given.", f"Take one of {', '.join(VERBS)}. {help_line}")
     if unknown := re.match(r"Unrecognized options: (\S+?)(,|$)", problem):

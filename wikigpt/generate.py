@@ -46,7 +46,7 @@ def load_model(run: Run, device: str, checkpoint: str = "latest") -> tuple[GPTMo
     load_weights(find_checkpoint(run.path, checkpoint), model)
     tokenizer = tokenizers.load(run.path / "tokenizer")
     if tokenizer.vocab_size < run.config.model.vocab_size:  # rows that only pad: they can never be drawn
-        model.tok_emb = torch.nn.Embedding.from_pretrained(model.tok_emb.weight[: tokenizer.vocab_size])
+        model.tok_emb = torch.nn.Embedding.from_pretrained(model.tok_emb.weight[: tokenizer.vocab_size], freeze=False)
         if model.out_head is not None:
             model.out_head.weight = torch.nn.Parameter(model.out_head.weight[: tokenizer.vocab_size])
     return model.to(device).eval(), tokenizer

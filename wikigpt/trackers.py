@@ -32,13 +32,15 @@ def check_tracker(kind: str) -> None:
         raise ConfigError(f"--log_to {kind} needs a package that is not here.", f"Run: {INSTALL[kind]}")
 
 
-def open_tracker(kind: str, run: Path, settings: Mapping[str, Any]) -> Tracker:
-    """Opens one for a run; what an earlier attempt has sent is gone on with. Raises RunError where it does not open."""
+def open_tracker(kind: str, run: Path, settings: Mapping[str, Any], step: int) -> Tracker:
+    """Opens one for a run that goes on from `step`; what an earlier attempt has sent is gone on with. Raises RunError where
+    it does not open."""
     try:
-        return TensorBoard(run, settings) if kind == "tensorboard" else WandB(run, settings)
+        return TensorBoard(run, settings, step) if kind == "tensorboard" else WandB(run, settings)
     except Exception as error:  # wandb without a login, without a network, ...
         said = " ".join(str(error).split())[:160]
-        fix = "Log in (wandb login), set WANDB_MODE=offline, or train with --log_to none."
+        login = "Log in (wandb login), set WANDB_MODE=offline, or train" if kind == "wandb" else "Train"
+        fix = f"{login} with --log_to none."
         raise RunError(f"{kind} does not open ({type(error).__name__}: {said}).", fix) from error
 
 
@@ -50,10 +52,11 @@ def numbers(kind: str, row: Mapping[str, Any]) -> dict[str, float]:
 class TensorBoard:
     """Event files in models/<run>/tensorboard: `tensorboard --logdir models` shows all runs."""
 
-    def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, run: Path, settings: Mapping[str, Any], step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(run / "tensorboard"))
+        # What came after that step, before a kill, is shown no more.
+        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
         self.writer.add_text("run.json", "\n".join(f"    {name}: {value}" for name, value in settings.items()))
 
     def write(self, kind: str, row: Mapping[str, Any]) -> None:

@@ -146,7 +146,7 @@ class Report:
         self.view = LiveView(config.total_steps, step, quiet=not self.speaks)
         if self.speaks:
             self.bigram = bigram_score(data, "validation", self.token_bytes, config.eval_tokens)
-            tracker = open_tracker(config.log_to, run, flat(asdict(config))) if config.log_to else None
+            tracker = open_tracker(config.log_to, run, flat(asdict(config)), step) if config.log_to else None
             self.log = MetricsLog(run, tracker)
             self.log.write("start", step=step)
             _cut_samples(run / "samples.md", step)

@@ -1,7 +1,7 @@
 """Runs side by side: what differs is named, and the same articles are compared in pairs."""
 
 import json
-import math
+import shutil
 
 import pytest
 
@@ -31,12 +31,31 @@ def test_the_same_articles_are_compared_in_pairs(at_house, house):
     alone = [record["bits_per_byte_interval"] for record in records]
     assert low < found["better_by"] < high and high - low < min(b - a for a, b in alone)
     nobody = paired(runs[0], runs[0])
-    assert nobody["better_by"] == 0 and nobody["interval"] == (0, 0) and math.isfinite(found["articles"])
+    assert nobody["better_by"] == 0 and nobody["interval"] == (0, 0)
+
+
+def test_runs_of_one_name_and_odd_names_are_all_drawn(at_house, house, tmp_path, capsys):
+    for copy in (tmp_path / "r", tmp_path / "a$x^$"):
+        shutil.copytree(house / "models/r", copy)
+    picture = tmp_path / "three.svg"
+    assert at_house(["runs", "compare", "r", str(tmp_path / "r"), str(tmp_path / "a$x^$"), "--out", str(picture)]) == 0
+    drawn = picture.read_text()
+    assert str(tmp_path / "r") in drawn and "models/r" in drawn and "a$x^$" in drawn
+    metrics = tmp_path / "r/metrics.jsonl"
+    metrics.write_text("".join(line for line in metrics.read_text().splitlines(True) if '"final"' not in line))
+    capsys.readouterr()
+    assert at_house(["runs", "compare", "r", str(tmp_path / "r"), "--out", str(picture)]) == 0
+    assert "The figures are of different parts of validation" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("names", "says"),
-    [("r", "Name two or more"), ("r r", "A run was named twice"), ("r nothing", "There is no run in models/nothing")],
+    [
+        ("r", "Name two or more"),
+        ("r r", "A run was named twice"),
+        ("r nothing", "There is no run in models/nothing"),
+        ("r m --out x.xyz", "x.xyz is no picture"),
+    ],
 )
 def test_a_mistake_gets_one_line(at_house, names, says, capsys):
     assert at_house(f"runs compare {names}") == 2

@@ -78,14 +78,14 @@ def test_what_is_known_by_heart_counts_and_held_out_text_does_not(data, tokenize
 def test_the_commands(at_house, house, data, tokenizer, capsys):
     text = tokenizer.decode(look_up(data, "train:5000").ids[:-1]).split("\n\n", 1)[1]
     phrase = " ".join(text.split()[3:14])
-    command = ["runs", "inspect", "r", "--learned_from", phrase]
+    command = ["runs", "inspect", "--run", "r", "--learned_from", phrase]
     assert at_house([*command, "--json"]) == 0
     assert (
         json.loads(capsys.readouterr().out.splitlines()[-1])["passage"]["title"]
         == look_up(data, "train:5000").row["title"]
     )
-    assert at_house("runs inspect r --memorised --num_samples 2 --max_gen 20 --json") == 0
+    assert at_house("runs inspect --run r --memorised --num_samples 2 --max_gen 20 --json") == 0
     record = json.loads(capsys.readouterr().out)
     assert record["tokens"] <= 40 and 0 <= record["share"] <= 1 and record["held_out_tokens"] > 0
-    assert at_house(["runs", "inspect", "r", "--neighbours", " Luna", "--json"]) == 0
+    assert at_house(["runs", "inspect", "--run", "r", "--neighbours", " Luna", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["neighbours"]

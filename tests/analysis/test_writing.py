@@ -13,7 +13,7 @@ def frames_of(text):
 
 
 def test_a_run_becomes_a_picture(at_house, house):
-    assert at_house("runs inspect r --writing") == 0
+    assert at_house("runs inspect --run r --writing") == 0
     text = (house / "models/r/writing.svg").read_text()
     groups, root = frames_of(text)
     steps = [line for line in (house / "models/r/samples.md").read_text().splitlines() if line.startswith("## Step")]

@@ -86,6 +86,15 @@ def test_it_is_the_formula(streams, order, modified):
         assert mass == pytest.approx(1.0)
 
 
+def test_unusual_counts_leave_no_probability_below_nothing():
+    """Counts of counts for which the three discounts would be more than what was seen: KenLM refuses them."""
+    often = [token for token in range(1, 9) for _ in range(4 if token > 3 else token)]
+    tokens = np.array([*often, *[9] * 50, END])
+    model = KneserNey([tokens], END, 12, 1, modified=True)
+    costs = model.nats(np.arange(12))
+    assert np.isfinite(costs).all() and np.exp(-costs).sum() == pytest.approx(1.0)
+
+
 def test_the_bigram_of_a_folder(data):
     token_bytes = tokenizers.load(data.path / "tokenizer").token_bytes
     score = bigram_score(data, "test", token_bytes)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +35,16 @@ def test_titles_are_found_however_they_are_written(data, tokenizer):
 
 def test_its_own_held_out_articles_are_not_marked(data, tokenizer):
     assert not any(text.trained_on for text in marked(list(read_texts(data, "test", tokenizer)), [data]))
-    assert all(text.trained_on for text in marked(list(read_texts(data, "train", tokenizer))[:20], [data]))
+
+
+def test_a_title_of_another_language_is_another_article(other, data, tokenizer):
+    texts = list(read_texts(other, "test", tokenizer))
+    assert any(text.trained_on for text in marked(texts, [data]))
+    elsewhere = DataFolder(other.path)
+    elsewhere.manifest["wiki"] = "fr"
+    assert not any(text.trained_on for text in marked([replace(text, data=elsewhere) for text in texts], [data]))
+    elsewhere.manifest["wiki"] = ""  # nobody knows: it may be
+    assert any(text.trained_on for text in marked([replace(text, data=elsewhere) for text in texts], [data]))
 
 
 def test_articles_of_other_data_that_it_was_trained_on_are_left_out(other, at_house, house, data, tokenizer, capsys):

@@ -54,3 +54,20 @@ def test_the_ladder_of_a_run_and_of_its_export_in_transformers(at_house, house, 
     assert read_ladder(house / "models/r")["rungs"] == rungs
     assert (house / "models/r/evaluation/ladder_test.png").read_bytes().startswith(b"\x89PNG")
     assert "The ladder" in (house / "models/r/report.html").read_text()
+
+
+def test_another_model_joins_the_ladder_and_a_wrong_one_is_said_at_once(at_house, house, capsys):
+    assert at_house("evaluate --run r --split test --ladder") == 0
+    before = {rung["name"] for rung in read_ladder(house / "models/r")["rungs"]}
+    assert at_house("evaluate --run r --split test --hf exports/r") == 0
+    rungs = read_ladder(house / "models/r")["rungs"]
+    assert {rung["name"] for rung in rungs} == before | {"exports/r"}
+    capsys.readouterr()
+    (house / "empty").mkdir(exist_ok=True)
+    assert at_house("evaluate --run r --split test --ladder --hf empty") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "empty gives no causal model" in said[-1] and not any("bits per byte" in line for line in said)
+    assert at_house("evaluate --run r --split validation --context 16 --hf exports/r") == 0
+    assert {
+        rung["how"] for rung in json.loads((house / "models/r/evaluation/ladder_validation.json").read_text())["rungs"]
+    } == {"context 16, stride 8"}

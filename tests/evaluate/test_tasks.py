@@ -13,19 +13,25 @@ import pytest
 import torch
 from loopback_hub_data import DatasetHub
 
+from wikigpt.config import ModelConfig
 from wikigpt.errors import DataError
 from wikigpt.evaluate.articles import read_texts
-from wikigpt.evaluate.cloze import Choice, cloze, hide
+from wikigpt.evaluate.cloze import Question, cloze, hide
+from wikigpt.evaluate.language_model import of_run
 from wikigpt.evaluate.tasks import (
-    choose,
     continuations,
     detokenised,
     hellaswag,
     lambada,
+    read_hellaswag,
+    read_lambada,
     read_records,
+    read_wikitext,
+    score_cloze,
     wikitext,
     wikitext_titles,
 )
+from wikigpt.transformer import GPTModel
 
 LINES = (
     "= Robert <unk> =", "",
@@ -58,7 +64,7 @@ def test_the_rules_are_those_of_the_harness():
 def test_wikitext_divides_by_the_words_of_the_original(language_model, model, tokenizer, tmp_path):
     path = tmp_path / "wiki.test.tokens"
     path.write_text(TOKENS)
-    found = wikitext(language_model, path, 24, 24)
+    found = wikitext(language_model, read_wikitext(path), 24, 24)
     ids = torch.tensor([tokenizer.end_of_text, *tokenizer.encode(detokenised(TOKENS)).tolist()])
     nats = 0.0
     for start in range(0, len(ids) - 1, 24):
@@ -105,14 +111,13 @@ def test_lambada_takes_both_shapes_of_file(language_model, tmp_path):
     one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
     one.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     other.write_text("\n".join(json.dumps({"text": " ".join(row.values())}) for row in rows))
-    found = lambada(language_model, one, None)
-    assert found == lambada(language_model, other, None) and found["questions"] == 2
+    found = lambada(language_model, read_lambada(one))
+    assert read_lambada(one) == read_lambada(other) and found["questions"] == 2
     answers = continuations(language_model, [(row["context"], f" {row['continuation']}") for row in rows])
     assert found["perplexity"] == pytest.approx(math.exp(sum(a.nats for a in answers) / 2))
-    assert lambada(language_model, one, 1)["questions"] == 1
     (tmp_path / "bad.jsonl").write_text('{"x": 1}\n')
     with pytest.raises(DataError, match="is no LAMBADA"):
-        lambada(language_model, tmp_path / "bad.jsonl", None)
+        read_lambada(tmp_path / "bad.jsonl")
     with pytest.raises(DataError, match="cannot be read"):
         read_records(tmp_path / "bad.jsonl", "endings")
 
@@ -128,7 +133,7 @@ SWAG = [
 def test_hellaswag_by_hand(language_model, model, tokenizer, tmp_path):
     path = tmp_path / "hellaswag_val.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in SWAG))
-    found = hellaswag(language_model, path, None)
+    found = hellaswag(language_model, read_hellaswag(path))
     contexts = ["Cocina: Un hombre corta pan. Pan. Cómo Él come", "Deporte: Ella corre. "]
     right = {"acc": 0.0, "acc_norm": 0.0}
     for row, context in zip(SWAG, contexts, strict=True):
@@ -141,36 +146,68 @@ def test_hellaswag_by_hand(language_model, model, tokenizer, tmp_path):
     assert (found["acc"], found["acc_norm"]) == (right["acc"] / 2, right["acc_norm"] / 2)
 
 
+def test_a_hellaswag_without_answers_is_said(tmp_path):
+    path = tmp_path / "hellaswag_test.jsonl"
+    for label in ("", 4, "x"):
+        path.write_text(json.dumps(SWAG[0] | {"label": label}))
+        with pytest.raises(DataError, match="does not say which ending is right"):
+            read_hellaswag(path)
+
+
 def test_a_cloze_hides_the_title_and_judges_by_the_same_words(data, tokenizer, language_model):
     texts = list(read_texts(data, "validation", tokenizer))
     choices = cloze(texts)
     assert len(choices) > 50 and choices == cloze(texts[::-1])  # whatever the order
     leads = {hidden.behind: hidden for text in texts if (hidden := hide(text))}
     unlike = []
-    for choice in choices:
-        own = leads[choice.endings[0]]
-        titles = [before.split("\n\n")[0].removeprefix("# ") for before in choice.before]
-        assert len(set(titles)) == 4 and choice.label == 0 and titles[0] == own.title
-        assert len(set(choice.endings)) == 1 and own.title not in choice.endings[0]
-        whole = [f"# {title}\n\n{own.before}{title}" for title in titles]
-        assert list(choice.before) == whole
+    for question in choices:
+        own = leads[question.behind]
+        titles = [before.split("\n\n")[0].removeprefix("# ") for before in question.befores]
+        assert len(set(titles)) == 4 and titles[0] == own.title and own.title not in question.behind
+        assert list(question.befores) == [f"# {title}\n\n{own.before}{title}" for title in titles]
         unlike.append(max(abs(len(title) - len(own.title)) for title in titles) / len(own.title))
     assert sorted(unlike)[len(unlike) // 2] < 0.35  # of like length
-    found = choose(language_model, choices[:20])
-    assert 0 <= found["acc"] <= 1 and found["questions"] == 20
 
 
-def test_choosing_knows_the_cheapest(language_model):
-    known = continuations(language_model, [("La", " casa"), ("La", " xyz")])
-    label = int(known[1].nats < known[0].nats)
-    assert choose(language_model, [Choice("La", [" casa", " xyz"], label)])["acc"] == 1.0
-    assert choose(language_model, [Choice("La", [" casa", " xyz"], 1 - label)])["acc"] == 0.0
+def test_the_cloze_scores_the_same_words_behind_each_title(model, tokenizer, machine):
+    """By hand, with a model that has room for all of it; too little room leaves the question out, and equals share."""
+    torch.manual_seed(1)
+    roomy = GPTModel(ModelConfig(model.config.vocab_size, 64, 24, 2, 1, 0.0, True)).eval()
+    ours = of_run("roomy", roomy, tokenizer, machine)
+    question = Question(
+        [f"# {t}\n\nLa {t}" for t in ("Luna", "Tierra", "mesa", "casa")], " es un satélite de la Tierra, dicen."
+    )
+    behind = tokenizer.encode(question.behind).tolist()
+    costs = []
+    for before in question.befores:
+        row = [tokenizer.end_of_text, *tokenizer.encode(before).tolist(), *behind]
+        with torch.no_grad():
+            log_probs = torch.log_softmax(roomy(torch.tensor([row[:-1]]))[0], -1)
+        costs.append(-sum(log_probs[len(row) - 1 - len(behind) + n, token].item() for n, token in enumerate(behind)))
+    assert score_cloze(ours, [question])["acc"] == float(costs[0] == min(costs))
+    best = costs.index(min(costs))
+    swapped = [question.befores[best], *(b for n, b in enumerate(question.befores) if n != best)]
+    assert score_cloze(ours, [Question(swapped, question.behind)])["acc"] == 1.0
+    assert score_cloze(ours, [Question([question.befores[0]] * 4, question.behind)])["acc"] == 0.25
+    long = Question([f"# {t}\n\n{'muy ' * 70}{t}" for t in "abcd"], question.behind)
+    assert score_cloze(ours, [long]) == {"acc": None, "acc_interval": None, "questions": 0}
 
 
-def test_a_trained_model_does_the_cloze_better_than_chance(at_house, capsys):
+def test_an_untrained_model_guesses(data, tokenizer, machine):
+    torch.manual_seed(3)
+    untrained = GPTModel(ModelConfig(data.vocab_size, 96, 24, 2, 1, 0.0, True)).eval()
+    texts = [text for split in ("validation", "test") for text in read_texts(data, split, tokenizer)]
+    found = score_cloze(of_run("untrained", untrained, tokenizer, machine), cloze(texts))
+    assert found["questions"] > 100 and found["acc_interval"][0] < 0.25 < found["acc_interval"][1]
+
+
+def test_a_cloze_of_a_run(at_house, capsys):
     assert at_house("evaluate --run r --tasks cloze --split both --json") == 0
     found = json.loads(capsys.readouterr().out)["tasks"]["cloze"]["r"]
-    assert found["questions"] > 100 and found["acc_interval"][0] < found["acc"] < found["acc_interval"][1]
+    assert found["questions"] > 20 and found["acc_interval"][0] <= found["acc"] <= found["acc_interval"][1]
+    assert at_house("evaluate --run r --tasks cloze --split both --limit 30 --hf exports/r --json") == 0
+    both = json.loads(capsys.readouterr().out)["tasks"]["cloze"]
+    assert both["r"]["acc"] == both["exports/r"]["acc"] and both["r"]["questions"] <= 30
 
 
 def test_files_come_from_the_hub(at_house, house, tmp_path):

@@ -59,6 +59,7 @@ def _row(run: Run) -> dict[str, Any]:
         "seconds": last.get("seconds"),
         "loss": score.get("loss"),
         "bits_per_byte": score.get("bits_per_byte"),
+        "part": score.get("part"),  # which tokens these are of
         "state": run.state,
     }
 
@@ -67,7 +68,7 @@ def paired(one: Run, other: Run) -> dict[str, Any] | None:
     """By how many bits per byte `other` is better than `one` on the very same articles, with an interval: articles are
     resampled for both alike, so that how hard they are falls out. None where `evaluate` has not scored both.
 
-    Source: Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation", section 5 (paired bootstrap).
+    Source: Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation", (paired bootstrap).
     """
     for split in ("test", "validation"):
         mine, theirs = (_articles(run, split) for run in (one, other))
@@ -80,21 +81,23 @@ def paired(one: Run, other: Run) -> dict[str, Any] | None:
 
 
 def _articles(run: Run, split: str) -> dict[tuple[str, str, str], tuple[float, int]]:
-    """Nats and bytes of each article of the newest evaluation."""
-    paths = sorted((run.path / FOLDER).glob(f"step_*/{split}.tsv"))
-    if not paths:
+    """Nats and bytes of each article, as `evaluate` found them at the run's newest step."""
+    path = run.path / FOLDER / f"step_{run.step:08d}" / f"{split}.tsv"
+    if not path.exists():
         return {}
-    with open(paths[-1], encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         return {(r["folder"], r["id"], r["title"]): (float(r["nats"]), int(r["bytes"])) for r in rows}
 
 
 def plot(runs: Sequence[Run], compared: Compared, path: Path) -> Path:
     """Validation loss (bits per byte where tokenizers differ) against tokens, FLOPs and time in steps."""
-    curves = {run.name: _curve(run, compared.measure) for run in runs}
+    names = [run.name for run in runs]
+    names = [str(run.path) if names.count(run.name) > 1 else run.name for run in runs]
+    curves = [(name.replace("$", r"\$"), _curve(run, compared.measure)) for name, run in zip(names, runs, strict=True)]
 
     def draw(axes: Any, along: str) -> None:
-        for name, points in curves.items():
+        for name, points in curves:
             shown = [point for point in points if point[along] and point[along] > 0]
             axes.plot([p[along] for p in shown], [p["value"] for p in shown], "o-", markersize=2.5, label=name)
         unit = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds in training steps"}[along]

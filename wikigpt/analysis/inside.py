@@ -20,7 +20,6 @@ class Inside:
     """L is the number of blocks. `attention_LHTT[l, h, t]` says how much position t takes from each; `stream_LTD` holds the
     residual stream before the first block and after each (L + 1)."""
 
-    ids: list[int]
     attention_LHTT: Tensor
     stream_LTD: Tensor
 
@@ -47,7 +46,7 @@ class _Watching:
 
 @torch.no_grad()
 def look_inside(model: GPTModel, ids: Sequence[int]) -> Inside:
-    """Reads at least two ids, at most a context of them. Leaves the model as it was."""
+    """Reads some ids, at most a context of them. Leaves the model as it was."""
     device = model.tok_emb.weight.device
     watching, stream = _Watching(model.ops), list[Tensor]()
     blocks: list[Any] = list(model.blocks)
@@ -63,8 +62,9 @@ def look_inside(model: GPTModel, ids: Sequence[int]) -> Inside:
             block.attn.ops = ops
         for hook in hooks:
             hook.remove()
-    attention_LHTT = torch.cat(watching.weights_LBHTT).cpu()
-    return Inside(list(ids), attention_LHTT, torch.cat(stream).float().cpu())
+    alone_LHTT = torch.ones(len(blocks), model.config.n_heads, 1, 1)  # a single token sees itself
+    attention_LHTT = torch.cat(watching.weights_LBHTT).cpu() if len(ids) > 1 else alone_LHTT
+    return Inside(attention_LHTT, torch.cat(stream).float().cpu())
 
 
 @torch.no_grad()
@@ -84,6 +84,16 @@ def logit_lens(model: GPTModel, inside: Inside, top: int = 1) -> tuple[Tensor, T
     return torch.stack(tokens), torch.stack(probabilities)
 
 
+def lens_words(model: GPTModel, tokenizer: Tokenizer, inside: Inside) -> list[list[tuple[str, float]]]:
+    """The lens's likeliest token and its probability, by depth and position, as text."""
+    tokens, chances = (layers[..., 0].tolist() for layers in logit_lens(model, inside))
+    return [
+        [(tokenizer.decode([token]), p) for token, p in zip(row, sure, strict=True)]
+        for row, sure in zip(tokens, chances, strict=True)
+    ]
+
+
+@torch.no_grad()
 def nearest(model: GPTModel, tokenizer: Tokenizer, token: int, count: int = 10) -> list[tuple[str, float]]:
     """The tokens whose embeddings point most nearly the same way, with the cosine of the angle."""
     weight_VD = model.tok_emb.weight.detach().float()[: tokenizer.vocab_size]
@@ -91,7 +101,14 @@ def nearest(model: GPTModel, tokenizer: Tokenizer, token: int, count: int = 10) 
     cosines_V = unit_VD @ unit_VD[token]
     cosines_V[token] = -2.0
     best = cosines_V.topk(min(count, len(cosines_V) - 1))
-    return [(tokenizer.decode([n]), c) for n, c in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    return [(shown(tokenizer, n), c) for n, c in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+
+def shown(tokenizer: Tokenizer, token: int) -> str:
+    """A token as text, its bytes where it is a part of a character."""
+    bytes_ = tokenizer.decode_bytes([token])
+    text = bytes_.decode("utf-8", "replace")
+    return text if "\ufffd" not in text else " ".join(f"<{byte:02X}>" for byte in bytes_)
 
 
 @dataclass(frozen=True)
@@ -105,23 +122,27 @@ class Norm:
 
 def norms(model: GPTModel, ids: Sequence[int]) -> list[Norm]:
     """Embeddings, each block, and what comes behind them, for the mean loss of a text. Leaves no gradients behind."""
-    inside = look_inside(model, ids[:-1])
     row = torch.tensor([list(ids)], device=model.tok_emb.weight.device)
-    with torch.enable_grad():
-        model.zero_grad()
-        model.loss(row[:, :-1], row[:, 1:]).backward()
-    groups: dict[str, float] = {}
+    sizes, blocks = list[float](), list[Any](model.blocks)
+
+    def note(x: Tensor) -> None:
+        sizes.append(float(x.detach().float().pow(2).mean().sqrt()))
+
+    hooks = [blocks[0].register_forward_pre_hook(lambda _, given: note(given[0]))]
+    hooks += [part.register_forward_hook(lambda _, __, made: note(made)) for part in (*blocks, model.final_norm)]
+    try:
+        with torch.enable_grad():
+            model.zero_grad()
+            model.loss(row[:, :-1], row[:, 1:]).backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    squares: dict[str, float] = {}
     for name, parameter in model.named_parameters():
         words = name.split(".")
         layer = f"block {words[1]}" if words[0] == "blocks" else "embeddings" if words[0].endswith("emb") else "head"
-        squares = 0.0 if parameter.grad is None else float(parameter.grad.float().pow(2).sum())
-        groups[layer] = groups.get(layer, 0.0) + squares
+        own = 0.0 if parameter.grad is None else float(parameter.grad.float().pow(2).sum())
+        squares[layer] = squares.get(layer, 0.0) + own
     model.zero_grad()
-    sizes = [float(stream_TD.pow(2).mean().sqrt()) for stream_TD in inside.stream_LTD]
-    with torch.no_grad():
-        last = model.final_norm(inside.stream_LTD[-1].to(row.device)).float().pow(2).mean().sqrt()
-    layers = ["embeddings", *(f"block {n}" for n in range(len(model.blocks))), "head"]
-    return [
-        Norm(layer, size, math.sqrt(groups.get(layer, 0.0)))
-        for layer, size in zip(layers, [*sizes, float(last)], strict=True)
-    ]
+    layers = ["embeddings", *(f"block {n}" for n in range(len(blocks))), "head"]
+    return [Norm(layer, size, math.sqrt(squares.get(layer, 0.0))) for layer, size in zip(layers, sizes, strict=True)]

@@ -4,12 +4,11 @@ ids ──> data/passages.py ──> Passage(text, article, revision, link)     
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from wikigpt.data.passages import Match, Passages, matches, repeated
+from wikigpt.data.passages import Match, Passages, articles_of, matches, repeated
 from wikigpt.generate import Sampling, generate_ids
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel
@@ -31,25 +30,26 @@ class Passage:
 
 def passages_of(ids: Sequence[int], index: Sequence[Passages], tokenizer: Tokenizer, shortest: int) -> list[Passage]:
     """All passages of at least `shortest` tokens, in order."""
-    return [_named(match, ids, tokenizer) for match in matches(ids, index, shortest)]
+    return _named([(match, ids) for match in matches(ids, index, shortest)], tokenizer)
 
 
 def longest_of_text(text: str, index: Sequence[Passages], tokenizer: Tokenizer) -> Passage | None:
     """The longest passage that a phrase repeats. Inside an article words begin with a space, at its beginning they do not:
     both are tried."""
-    best, its_ids = None, list[int]()
-    for form in dict.fromkeys((text, f" {text.lstrip()}")):
-        ids = tokenizer.encode(form).tolist()
-        for match in matches(ids, index, 1):
-            if best is None or match.length > best.length:
-                best, its_ids = match, ids
-    return _named(best, its_ids, tokenizer) if best else None
+    forms = [tokenizer.encode(form).tolist() for form in dict.fromkeys((text, f" {text.lstrip()}"))]
+    found = [(match, ids) for ids in forms for match in matches(ids, index)]
+    longest = sorted(found, key=lambda one: -one[0].length)[:1]
+    return next(iter(_named(longest, tokenizer)), None)
 
 
-def _named(match: Match, ids: Sequence[int], tokenizer: Tokenizer) -> Passage:
-    row = match.article()
-    text = tokenizer.decode(ids[match.start : match.end])
-    return Passage(text, match.start, match.length, row["title"], row["revision"], row["url"])
+def _named(found: Sequence[tuple[Match, Sequence[int]]], tokenizer: Tokenizer) -> list[Passage]:
+    """Matches in some ids, with their text and where they stand."""
+    rows = articles_of([match for match, _ in found])
+    texts = [tokenizer.decode(ids[match.start : match.end]) for match, ids in found]
+    return [
+        Passage(text, match.start, match.length, row["title"], row["revision"], row["url"])
+        for (match, _), row, text in zip(found, rows, texts, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,6 @@ class Memorised:
     held_out_tokens: int
     held_out_share: float
     longest: list[Passage]
-
-    def record(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def memorised(
@@ -86,8 +83,9 @@ def memorised(
         texts.append(list(generate_ids(model, [tokenizer.end_of_text], tokenizer.end_of_text, drawn)))
     share, tokens = repeated_share(texts, index)
     other, others = repeated_share(_documents(held_out[: max(tokens, 2 * LONG)], tokenizer.end_of_text), index)
-    found = [one for ids in texts for one in passages_of(ids, index, tokenizer, 5)]
-    return Memorised(tokens, share, others, other, sorted(found, key=lambda one: -one.tokens)[:5])
+    found = [(match, ids) for ids in texts for match in matches(ids, index, 5)]
+    longest = sorted(found, key=lambda one: -one[0].length)[:5]
+    return Memorised(tokens, share, others, other, _named(longest, tokenizer))
 
 
 def repeated_share(texts: Sequence[Sequence[int]], index: Sequence[Passages], long: int = LONG) -> tuple[float, int]:

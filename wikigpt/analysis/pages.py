@@ -6,7 +6,7 @@ surprise, attention, logit lens, norms, passages ──> look.html
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from wikigpt.analysis.inside import Norm
 from wikigpt.analysis.memory import Passage
 from wikigpt.analysis.surprise import Token
+from wikigpt.analysis.writing import drawable
 from wikigpt.report import page
 
 WEB = Path(__file__).with_name("web")
@@ -31,18 +32,20 @@ class Look:
     run: str
     what: str
     note: str = ""
+    url: str = ""
     tokens: Sequence[Token] = ()
     words: Sequence[str] = ()
     attention_LHTT: Tensor | None = None
     lens: Sequence[Sequence[tuple[str, float]]] = ()  # by layer, by token
     norms: Sequence[Norm] = ()
+    norms_of: int = 0  # tokens
     passages: Sequence[Passage] | None = None
-    figures: dict[str, Any] = field(default_factory=dict)
 
 
 def html(look: Look) -> str:
     """The whole page."""
-    parts = [f"<h1>{escape(look.what)}</h1><p>As read by {escape(look.run)}. {escape(look.note)}</p>"]
+    address = f" {link(look.what, look.url)}" if look.url else ""
+    parts = [f"<h1>{escape(look.what)}</h1><p>As read by {escape(look.run)}. {escape(look.note)}{address}</p>"]
     if look.tokens:
         parts.append(_surprise(look.tokens))
     if look.passages is not None:
@@ -52,7 +55,7 @@ def html(look: Look) -> str:
     if look.lens:
         parts.append(_lens(look.words, look.lens))
     if look.norms:
-        parts.append(_norms(look.norms))
+        parts.append(_norms(look.norms, look.norms_of))
     parts.append('<div id="tip" class="tip" aria-live="polite">Point at a token, or walk with the Tab key.</div>')
     data = json.dumps({"tokens": _rows(look.tokens), "attention": _shades(look.attention_LHTT)}, ensure_ascii=False)
     data = data.replace("<", "\\u003c")  # no text may end the script
@@ -95,31 +98,33 @@ def _surprise(tokens: Sequence[Token]) -> str:
 
 def _passages(passages: Sequence[Passage]) -> str:
     rows = "".join(
-        f"<tr><td>{one.tokens}</td><td>{escape(one.text)}</td><td>{link(one)}</td></tr>"
+        f"<tr><td>{one.tokens}</td><td>{escape(one.text)}</td><td>{link(one.title, one.url, one.revision)}</td></tr>"
         for one in sorted(passages, key=lambda one: -one.tokens)
     )
     found = f'<div class="wide"><table><tr><th>tokens</th><th>passage</th><th>article</th></tr>{rows}</table></div>'
     return f"<h2>Where the training text says the same</h2>{found if rows else '<p>Nowhere.</p>'}"
 
 
-def link(one: Passage) -> str:
-    """The article, its address and revision, as far as they are known."""
-    name = escape(one.title) or "(untitled)"
-    at = f" (revision {escape(one.revision)})" if one.revision else ""
-    safe = one.url.startswith(("https://", "http://"))
-    return (f'<a href="{escape(one.url)}">{name}</a>' if safe else name) + at
+def link(title: str, url: str, revision: str = "") -> str:
+    """An article, its address and revision, as far as they are known."""
+    name = escape(title) or "(untitled)"
+    at = f" (revision {escape(revision)})" if revision else ""
+    safe = url.startswith(("https://", "http://"))
+    return (f'<a href="{escape(url)}">{name}</a>' if safe else name) + at
 
 
 def _attention(words: Sequence[str], attention_LHTT: Tensor) -> str:
     L, H = attention_LHTT.shape[:2]
-    shown = "".join(f'<span tabindex="0">{escape(word or "·")}</span>' for word in words)
+    # The first is end-of-text, in Latin letters: of no weight for the direction of the text.
+    pieces = [f"<bdi>{escape(words[0])}</bdi>", *(escape(word or "·") for word in words[1:])]
+    shown = "".join(f'<span tabindex="0">{piece}</span>' for piece in pieces)
     heads = "".join(
         f'<canvas data-head="{layer},{head}" tabindex="0" role="button" aria-label="block {layer}, head {head}"></canvas>'
         for layer in range(L)
         for head in range(H)
     )
     note = "A picture for each block (down) and head (across): row t shows which tokens position t takes from. "
-    note += "Choose one, then point at a token."
+    note += f"Choose one, then point at a token. Of the first {len(words)} tokens."
     grid = f'<div class="heads" style="grid-template-columns:repeat({H}, 5rem)">{heads}</div>'
     head = f'<h2>Attention: <span id="chosen"></span></h2><p class="note">{note}</p>'
     return f'{head}{grid}<p id="attention" class="text" dir="auto">{shown}</p>'
@@ -137,7 +142,7 @@ def _lens(words: Sequence[str], lens: Sequence[Sequence[tuple[str, float]]]) -> 
         rows.append(f"<tr><th>{name}</th>{cells}</tr>")
     read = "".join(f"<td><b>{escape(_visible(word))}</b></td>" for word in words)
     note = "What it would say next if it stopped there: the final norm and the head, applied early. "
-    note += "The stronger the colour, the surer."
+    note += f"The stronger the colour, the surer. Of the first {len(words)} tokens."
     table = f'<div class="wide"><table class="lens">{"".join(rows)}<tr><th>read</th>{read}</tr></table></div>'
     return f'<h2>Logit lens</h2><p class="note">{note}</p>{table}'
 
@@ -146,22 +151,28 @@ def _visible(word: str) -> str:
     return word.replace("\n", "⏎") or "·"
 
 
-def _norms(norms: Sequence[Norm]) -> str:
+def _norms(norms: Sequence[Norm], tokens: int) -> str:
     rows = "".join(
         f"<tr><th>{norm.layer}</th><td>{norm.activation:.4g}</td><td>{norm.gradient:.4g}</td></tr>" for norm in norms
     )
     note = "Activation: root mean square of what a layer hands on. "
-    note += "Gradient: length of its parameters' gradient of the mean loss of this text."
+    note += f"Gradient: length of its parameters' gradient of the mean loss of the first {tokens:,} tokens."
     head = "<tr><th></th><th>activation</th><th>gradient</th></tr>"
     return f'<h2>Norms by layer</h2><p class="note">{note}</p><div class="wide"><table>{head}{rows}</table></div>'
 
 
 def in_colours(tokens: Sequence[Token]) -> str:
-    """The text for a terminal, the more surprising the stronger the background."""
-    shown = []
+    """The text for a terminal, the more surprising the stronger the background. Parts of a character count with the whole;
+    a line ends without colour, which some terminals would draw to the edge."""
+    shown, bits = [], 0.0
     for token in tokens:
-        level = sum(token.bits >= bits for bits in LEVELS)
-        shown.append(f"\x1b[{TERMINAL[level]}m{token.text}\x1b[0m" if level else token.text)
+        bits += token.bits
+        if not token.text:
+            continue
+        level, text = sum(bits >= least for least in LEVELS), drawable(token.text)
+        bits = 0.0
+        start, end = (f"\x1b[{TERMINAL[level]}m", "\x1b[0m") if level else ("", "")
+        shown.append("\n".join(f"{start}{line}{end}" if line else "" for line in text.split("\n")))
     return "".join(shown)
 
 
@@ -169,6 +180,6 @@ def in_lines(tokens: Sequence[Token]) -> str:
     """One token a line, where there are no colours: bits, token, what was expected."""
     lines = []
     for token in tokens:
-        likely = "  ".join(f"{_visible(word)} {p:.0%}" for word, p in token.alternatives)
-        lines.append(f"{token.bits:6.2f}  {_visible(token.text):16}  {likely}")
+        likely = "  ".join(f"{_visible(drawable(word))} {p:.0%}" for word, p in token.alternatives)
+        lines.append(f"{token.bits:6.2f}  {_visible(drawable(token.text)):16}  {likely}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from wikigpt.errors import RunError
 from wikigpt.evaluate.language_model import LanguageModel, windows
 from wikigpt.tokenizer import Tokenizer
 
@@ -38,6 +39,8 @@ def surprise(model: LanguageModel, tokenizer: Tokenizer, ids: Sequence[int], con
         wanted_BT = torch.zeros(inputs_BT.shape, dtype=torch.bool, device=model.device)
         wanted_BT[0, first - start :] = True
         log_probs_NV = torch.log_softmax(model.logits_of(inputs_BT, wanted_BT).float(), -1).cpu()
+        if log_probs_NV.isnan().any():
+            raise RunError(f"The weights of {model.name} are no longer numbers.", "Take an earlier --checkpoint.")
         best, which = log_probs_NV.topk(min(ALTERNATIVES, log_probs_NV.shape[1]))
         for n, place in enumerate(range(first, end)):
             target = int(row[place + 1])

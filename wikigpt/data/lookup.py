@@ -4,6 +4,7 @@ title | page id | split:position  ──>  articles.parquet  ──>  shard, off
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +43,18 @@ def _rows(data: DataFolder, filters: list[tuple[str, str, Any]]) -> list[dict[st
     return list(pq.read_table(data.path / "articles.parquet", filters=filters).to_pylist())
 
 
-def article_at(data: DataFolder, shard: str, position: int) -> Found:
-    """The article that holds the token at a position of a shard."""
-    ends = np.fromfile(data.path / f"{shard}.index", "<u8")
-    document = int(np.searchsorted(ends, position, side="right"))
-    start = int(ends[document - 1]) if document else 0
-    (row,) = _rows(data, [("shard", "=", shard), ("offset", "=", start)])
-    return _found(data, row, position - start)
+def articles_at(data: DataFolder, places: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+    """The rows of the articles that hold the tokens at some positions of shards; the index is read once."""
+    ends = {
+        shard: np.fromfile(data.path / f"{shard}.index", "<u8").astype(np.int64) for shard in {s for s, _ in places}
+    }
+    starts = []
+    for shard, position in places:
+        document = int(np.searchsorted(ends[shard], position, side="right"))
+        starts.append((shard, int(ends[shard][document - 1]) if document else 0))
+    wanted = [("shard", "in", list(ends)), ("offset", "in", [start for _, start in starts])]
+    rows = {(row["shard"], row["offset"]): row for row in (_rows(data, wanted) if places else [])}
+    return [rows[place] for place in starts]
 
 
 def _at(data: DataFolder, split: str, position: int) -> Found:
@@ -57,7 +63,8 @@ def _at(data: DataFolder, split: str, position: int) -> Found:
     for name in data.shards(split):
         tokens = int(data.manifest["files"][name]["bytes"]) // size
         if left < tokens:
-            return article_at(data, name, left)
+            (row,) = articles_at(data, [(name, left)])
+            return _found(data, row, left - row["offset"])
         left -= tokens
     there = data.manifest["splits"][split]["tokens"]
     raise DataError(f"{split} has {there:,} tokens; there is no number {position:,}.", "They are counted from 0.")

@@ -7,26 +7,30 @@ stand side by side (Manber & Myers 1990). It takes four bytes a token on the dis
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from loguru import logger
 
 from wikigpt.config import remove_folder, write_json
-from wikigpt.data.lookup import article_at
+from wikigpt.data.lookup import articles_at
 from wikigpt.data.shards import DataFolder
 from wikigpt.errors import ConfigError, DataError
 
 BLOCK = 2**26  # tokens that are sorted at once: 30 bytes each in memory while it lasts
+GLANCE = 64  # ids that are compared at first
 FOLDER, CONTENT = "passages", "passages.json"
 
 
 @dataclass(frozen=True)
 class Match:
-    """From the id `start` on, `length` ids stand in the training text too: in a shard, from a position on."""
+    """From the id `start` on, `length` ids stand in the training text too: in a shard, from a position on (one place of
+    perhaps many)."""
 
     start: int
     length: int
@@ -38,9 +42,15 @@ class Match:
     def end(self) -> int:
         return self.start + self.length
 
-    def article(self) -> dict[str, Any]:
-        """The row of articles.parquet of where it stands (one place of perhaps many)."""
-        return article_at(self.data, self.shard, self.position).row
+
+def articles_of(found: Sequence[Match]) -> list[dict[str, Any]]:
+    """For each match the row of articles.parquet of where it stands."""
+    rows: dict[int, dict[str, Any]] = {}
+    for data in {id(match.data): match.data for match in found}.values():
+        mine = [n for n, match in enumerate(found) if match.data is data]
+        places = [(found[n].shard, found[n].position) for n in mine]
+        rows |= dict(zip(mine, articles_at(data, places), strict=True))
+    return [rows[n] for n in range(len(found))]
 
 
 class Block:
@@ -54,6 +64,14 @@ class Block:
 
     def longest(self, ids: np.ndarray) -> tuple[int, int]:
         """How many of the first ids stand here in a row, and where in the shard."""
+        for part in (ids[:GLANCE], ids):  # most end soon, and comparing all that follows takes time
+            length, place = self._nearest(part)
+            if length < len(part) or len(part) == len(ids):
+                break
+        return length, self.first + int(self.suffixes[place])
+
+    def _nearest(self, ids: np.ndarray) -> tuple[int, int]:
+        """The suffix that shares most with some ids, which is beside the place where they would stand."""
         wanted = ids.astype(self.order).tobytes()
         low, high = 0, len(self.suffixes)
         while low < high:
@@ -64,7 +82,7 @@ class Block:
                 high = middle
         beside = [place for place in (low - 1, low) if 0 <= place < len(self.suffixes)]
         length, place = max((self._common(place, ids), -place) for place in beside)
-        return length, self.first + int(self.suffixes[-place])
+        return length, -place
 
     def _text(self, place: int, length: int) -> bytes:
         position = int(self.suffixes[place])
@@ -78,28 +96,37 @@ class Block:
 
 
 class Passages:
-    """The training text of a data folder, ready to be searched. Makes what is needed for it where it is not there: about a
-    minute for each 100 million tokens. Raises DataError where that cannot be written."""
+    """The training text of a data folder, ready to be searched. Makes what is needed for it where it is not there: about 15
+    seconds for each 100 million tokens. Raises DataError where that cannot be written, ConfigError without the library."""
 
     def __init__(self, data: DataFolder) -> None:
         self.data, folder = data, data.path / FOLDER
-        content = _read_content(folder)
-        if content.get("data") != data.hash:
-            _build(data, folder)
-            content = _read_content(folder)
+        if not is_indexed(data):
+            try:
+                with FileLock(
+                    folder.with_name(f".{folder.name}.lock")
+                ):  # two at once: the second waits, and finds it there
+                    if not is_indexed(data):
+                        _build(data, folder)
+            except OSError as error:
+                problem = f"The index of {data.path} cannot be written ({error.strerror or error})."
+                raise DataError(problem, "Make room, or copy the data to where it can be.") from error
         dtype = np.dtype(data.manifest["dtype"])
         shards = {name: np.memmap(data.path / name, dtype, mode="r") for name in _shards(data)}
-        self.blocks = [Block(folder, shards[record["shard"]], record) for record in content["blocks"]]
+        self.blocks = [Block(folder, shards[record["shard"]], record) for record in _content(data)]
 
-    def longest(self, ids: Sequence[int] | np.ndarray) -> Match | None:
-        """The longest beginning of some ids that the training text holds; None where not even the first is there."""
-        row = np.asarray(ids)
-        best: Match | None = None
-        for block in self.blocks:
-            length, position = block.longest(row)
-            if length > (best.length if best else 0):
-                best = Match(0, length, self.data, block.shard, position)
-        return best
+    def longest(self, ids: np.ndarray, start: int = 0) -> Match:
+        """How many ids from `start` on stand in the training text in a row (0 where not even the first does), and where."""
+        found = ((*block.longest(ids[start:]), block.shard) for block in self.blocks)
+        length, position, shard = max(found, default=(0, 0, ""))
+        return Match(start, length, self.data, shard, position)
+
+
+def is_indexed(data: DataFolder) -> bool:
+    """Whether all of the training text can be searched at once."""
+    sizes = {record["file"]: 4 * (record["end"] - record["start"]) for record in _content(data)}
+    paths = {file: data.path / FOLDER / file for file in sizes}
+    return bool(sizes) and all(paths[file].exists() and paths[file].stat().st_size == sizes[file] for file in sizes)
 
 
 def matches(ids: Sequence[int] | np.ndarray, passages: Sequence[Passages], shortest: int = 1) -> list[Match]:
@@ -107,11 +134,9 @@ def matches(ids: Sequence[int] | np.ndarray, passages: Sequence[Passages], short
     order. `passages`: of every data folder."""
     row, found = np.asarray(ids, np.int64), list[Match]()
     for start in range(len(row) - shortest + 1):
-        here = [match for folder in passages if (match := folder.longest(row[start:])) is not None]
-        best = max(here, key=lambda match: match.length, default=None)
-        if best is None or best.length < shortest or (found and start + best.length <= found[-1].end):
-            continue
-        found.append(Match(start, best.length, best.data, best.shard, best.position))
+        best = max((folder.longest(row, start) for folder in passages), key=lambda match: match.length)
+        if best.length >= shortest and not (found and best.end <= found[-1].end):
+            found.append(best)
     return found
 
 
@@ -128,15 +153,17 @@ def _shards(data: DataFolder) -> list[str]:
     return [name for name in data.shards("train") if size[name]]
 
 
-def _read_content(folder: Path) -> dict[str, Any]:
+def _content(data: DataFolder) -> list[dict[str, Any]]:
+    """The blocks of an index of this very data; none where there is no such index."""
     try:
-        return dict(json.loads((folder / CONTENT).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+        found = json.loads((data.path / FOLDER / CONTENT).read_text(encoding="utf-8"))
+        return list(found["blocks"]) if found["data"] == data.hash else []
+    except (OSError, ValueError, LookupError):
+        return []
 
 
 def _build(data: DataFolder, folder: Path) -> None:
-    """Writes the suffix arrays of all training shards, and takes the place of older ones when all are there."""
+    """Writes the suffix arrays of all training shards; they take the place of older ones when all are there."""
     try:
         from pydivsufsort import divsufsort
     except ImportError as error:
@@ -144,9 +171,9 @@ def _build(data: DataFolder, folder: Path) -> None:
     dtype, blocks = np.dtype(data.manifest["dtype"]), list[dict[str, Any]]()
     logger.info(f"indexing the training text of {data.name}: {data.training_tokens:,} tokens, once")
     partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a kill
+    partial.mkdir()
     try:
-        remove_folder(partial)
-        partial.mkdir()
         for name in _shards(data):
             tokens = np.memmap(data.path / name, dtype, mode="r")
             for start, end in _whole_documents(np.fromfile(data.path / f"{name}.index", "<u8").astype(np.int64)):
@@ -159,9 +186,8 @@ def _build(data: DataFolder, folder: Path) -> None:
         write_json(partial / CONTENT, {"data": data.hash, "blocks": blocks})
         remove_folder(folder)
         partial.replace(folder)
-    except OSError as error:
-        problem = f"The index of {data.path} cannot be written ({error.strerror})."
-        raise DataError(problem, "Make room or copy the data to where it can be.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _whole_documents(ends: np.ndarray) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import regex
 
 from wikigpt.config import write_text
-from wikigpt.data.shards import Data, TokenStream
+from wikigpt.data.shards import Data, DataFolder, TokenStream
 from wikigpt.errors import DataError
 from wikigpt.evaluate.language_model import LanguageModel, predict
 from wikigpt.evaluate.score import Score
@@ -38,8 +38,7 @@ class Text:
     row: dict[str, Any]  # of articles.parquet: id, revision, title, url, split, shard, offset, length
     ids: np.ndarray  # end-of-text is the last
     text: str
-    folder: str
-    wiki: str
+    data: DataFolder
     trained_on: bool = False
 
     @property
@@ -60,7 +59,7 @@ def read_texts(data: Data, split: str, tokenizer: Tokenizer) -> Iterator[Text]:
                 if row["shard"] not in streams:
                     streams = {row["shard"]: TokenStream([folder.path / row["shard"]], dtype)}
                 ids = streams[row["shard"]].read(row["offset"], row["length"])
-                yield Text(row, ids, tokenizer.decode(ids[:-1]), folder.name, folder.wiki)
+                yield Text(row, ids, tokenizer.decode(ids[:-1]), folder)
     if none:
         raise DataError(f"{data.spec} has no {split} articles.", "Prepare it with a larger --held_out.")
 
@@ -103,7 +102,7 @@ def score_articles(
             title=text.row["title"],
             id=text.row["id"],
             url=text.row["url"],
-            folder=text.folder,
+            folder=text.data.name,
             tokens=len(predicted.nats),
             bytes=text.bytes,
             words=count_words(text.text),
@@ -116,8 +115,9 @@ def score_articles(
 
 def count_words(text: str) -> int | None:
     """Words as white space sets them apart; None in a script that does not (Chinese, Japanese, Thai, ...)."""
-    letters = len(regex.findall(r"\p{L}", text))
-    return None if 2 * len(regex.findall(NO_SPACES, text)) > letters else len(text.split())
+    beginning = text[:2000]
+    letters = len(regex.findall(r"\p{L}", beginning))
+    return None if 2 * len(regex.findall(NO_SPACES, beginning)) > letters else len(text.split())
 
 
 def interval(tops: Sequence[float], bottoms: Sequence[float], resamples: int = RESAMPLES) -> tuple[float, float] | None:
@@ -140,7 +140,7 @@ def interval(tops: Sequence[float], bottoms: Sequence[float], resamples: int = R
 
 
 def summary(articles: Sequence[ArticleScore]) -> dict[str, Any]:
-    """All figures of a split, for --json and for what is written into the run."""
+    """All figures of some articles, for --json and for what is written into the run. Raises ValueError without any."""
     record: dict[str, Any] = sum((article.score for article in articles), Score(0.0, 0, 0)).row()
     record |= {"articles": len(articles)}
     record["bits_per_byte_interval"] = interval([a.nats / math.log(2) for a in articles], [a.bytes for a in articles])
@@ -151,6 +151,7 @@ def summary(articles: Sequence[ArticleScore]) -> dict[str, Any]:
     record["word_perplexity"] = Score(nats, words, 1).perplexity if enough else None
     ordered = sorted(articles, key=lambda article: article.bits_per_byte)
     long = [article for article in ordered if article.bytes >= SHORT] or ordered
+    record["trained_on"] = sum(article.trained_on for article in articles)
     record["best"] = [article.row() for article in long[:SHOWN]]
     record["worst"] = [article.row() for article in long[::-1][:SHOWN]]
     return record
@@ -161,11 +162,15 @@ def in_words(record: dict[str, Any]) -> str:
     spread = record["bits_per_byte_interval"]
     between = "" if spread is None else " (95%: {:.3f} to {:.3f})".format(*spread)
     words = record["word_perplexity"]
-    per_word = "" if words is None else f", {words:,.0f} per word"
+    per_word = "" if words is None else f", {words:,.4g} per word"
+    bigram = record.get("bigram_bits_per_byte")
+    beside = "" if bigram is None else f" (Kneser-Ney bigram: {bigram:.3f})"
+    trained = f", {record['trained_on']:,} of them TRAINED ON" if record["trained_on"] else ""
+    left_out = f", {record['left_out']:,} that it was trained on left out" if record.get("left_out") else ""
     return (
-        f"{record['bits_per_byte']:.3f} bits per byte{between} over {record['articles']:,} articles, "
-        f"{record['scored_tokens']:,} tokens (Kneser-Ney bigram: {record['bigram_bits_per_byte']:.3f}); "
-        f"loss {record['loss']:.3f}, perplexity {record['perplexity']:,.1f} per token{per_word}"
+        f"{record['bits_per_byte']:.3f} bits per byte{between} over {record['articles']:,} articles{trained}{left_out}, "
+        f"{record['scored_tokens']:,} tokens{beside}; "
+        f"loss {record['loss']:.3f}, perplexity {record['perplexity']:,.4g} per token{per_word}"
     )
 
 

@@ -9,9 +9,10 @@ how likely it is itself.
 Source: the idea of scoring the rest and not the candidate is Trinh & Le 2018, "A Simple Method for Commonsense Reasoning".
 """
 
+import hashlib
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,18 +28,11 @@ SHORTEST = 40
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A question: what stands before each ending (one text for all, or one for each), the endings, and which is right."""
+class Question:
+    """What stands before the scored words with each of four titles, the right one the first; and these words."""
 
-    before: str | Sequence[str]
-    endings: Sequence[str]
-    label: int
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """Context and continuation of each."""
-        befores = [self.before] * len(self.endings) if isinstance(self.before, str) else self.before
-        return list(zip(befores, self.endings, strict=True))
+    befores: Sequence[str]
+    behind: str
 
 
 @dataclass(frozen=True)
@@ -50,26 +44,23 @@ class Hidden:
     behind: str
 
 
-def cloze(texts: Sequence[Text], limit: int | None = None) -> list[Choice]:
-    """Questions about articles, at most POOL of them. Raises DataError where fewer than four have their title in their
-    lead."""
+def cloze(texts: Sequence[Text], limit: int | None = None) -> list[Question]:
+    """Questions about articles, at most POOL of them. Raises DataError where there are none."""
     by_chance = sorted(texts, key=lambda text: hash_of(text.row["title"]))[:POOL]
     leads = [hidden for text in by_chance if (hidden := hide(text)) is not None]
-    if len(leads) < 4:
-        raise DataError("Fewer than four of these articles name their title in their lead.", "Prepare more articles.")
-    kinds = _likeness(leads)
-    choices = []
-    for number, lead in list(enumerate(leads))[:limit]:
-        titles = [lead.title, *(leads[other].title for other in _others(number, leads, kinds[number]))]
-        befores = [f"{prompt(title)}{lead.before}{title}" for title in titles]
-        choices.append(Choice(befores, [lead.behind] * len(titles), 0))
-    return choices
+    questions = []
+    for lead, likeness in zip(leads, _likeness(leads), strict=True):
+        titles = [lead.title, *_others(lead, leads, likeness)]
+        if len(titles) == 4:
+            befores = [f"{prompt(title)}{lead.before}{title}" for title in titles]
+            questions.append(Question(befores, lead.behind))
+    if not questions:
+        raise DataError("Too few of these articles name their title in their lead.", "Prepare more articles.")
+    return questions[:limit]
 
 
 def hash_of(title: str) -> bytes:
     """An order that is the same everywhere and has nothing to do with the alphabet."""
-    import hashlib
-
     return hashlib.sha256(title.encode()).digest()
 
 
@@ -77,15 +68,19 @@ def hide(text: Text) -> Hidden | None:
     """Cuts the first paragraph before and after its title ("Mercury" of "Mercury (planet)"). None where the title does not
     stand there, or too little behind it."""
     title = re.sub(r"\s*[(（].*[)）]$", "", text.row["title"]) or text.row["title"]
+    if not title:
+        return None
     body = text.text.removeprefix(prompt(text.row["title"]))
     before, found, behind = body.split("\n\n")[0].partition(title)
     behind = behind.partition(title)[0][:LONGEST]
-    return Hidden(title, before, behind) if found and title and len(behind.strip()) >= SHORTEST else None
+    return Hidden(title, before, behind) if found and len(behind.strip()) >= SHORTEST else None
 
 
-def _likeness(leads: Sequence[Hidden]) -> list[Counter[int]]:
+def _likeness(leads: Sequence[Hidden]) -> list[dict[int, float]]:
     """How much each article is of one kind with each other: the rare words that both leads hold, each worth the logarithm
     of how rare it is. (In a script without spaces pairs of characters are the words.)"""
+    if not leads:
+        return []
     bags = [set(re.findall(r"\w+", lead.behind.lower())) for lead in leads]
     if np.mean([len(bag) for bag in bags]) < 5:
         bags = [{lead.behind[n : n + 2] for n in range(len(lead.behind) - 1)} for lead in leads]
@@ -93,26 +88,23 @@ def _likeness(leads: Sequence[Hidden]) -> list[Counter[int]]:
     for number, bag in enumerate(bags):
         for word in bag:
             places[word].append(number)
-    found = [Counter[int]() for _ in leads]
+    found = [defaultdict[int, float](float) for _ in leads]
     for numbers in places.values():
         worth = math.log(len(leads) / len(numbers))
         if 1 < len(numbers) <= max(20, len(leads) // 10):
             for one in numbers:
                 for other in numbers:
-                    found[one][other] += worth  # type: ignore[assignment]
-    return found
+                    found[one][other] += worth
+    return [dict(worths) for worths in found]
 
 
-def _others(number: int, leads: Sequence[Hidden], kinds: Counter[int]) -> list[int]:
-    """Three articles with titles about as long and, among these, of the likest kind."""
-    own = leads[number]
-    lead = own.before + own.behind
+def _others(own: Hidden, leads: Sequence[Hidden], likeness: dict[int, float]) -> list[str]:
+    """Three titles about as long and, among these, of the likest kind."""
+    lead, length = own.before + own.behind, len(own.title)
     possible = [n for n, other in enumerate(leads) if other.title != own.title and other.title not in lead]
-    possible.sort(key=lambda n: (abs(len(leads[n].title) - len(own.title)), n))
-    near = [n for n in possible if abs(len(leads[n].title) - len(own.title)) <= max(2, len(own.title) // 4)]
-    unlike = sorted(near if len(near) >= 3 else possible[:3], key=lambda n: (-kinds[n], n))
-    chosen: list[int] = []
-    for n in unlike:
-        if leads[n].title not in [leads[other].title for other in chosen]:
-            chosen.append(n)
-    return chosen[:3]
+    possible.sort(key=lambda n: (abs(len(leads[n].title) - length), n))
+    near = [n for n in possible if abs(len(leads[n].title) - length) <= max(2, length // 4)]
+    likest = sorted(
+        near if len(near) >= 3 else possible, key=lambda n: -likeness.get(n, 0.0) if len(near) >= 3 else 0.0
+    )
+    return list(dict.fromkeys(leads[n].title for n in likest))[:3]

@@ -22,7 +22,7 @@ import numpy as np
 from wikigpt.data.shards import Data
 from wikigpt.evaluate.score import Score, portions
 
-COUNTED = 50_000_000  # training tokens that are counted at the most
+COUNTED, COUNTED_FAR = 50_000_000, 10_000_000  # training tokens that are counted at the most; of longer rows than two
 
 
 class KneserNey:
@@ -35,21 +35,25 @@ class KneserNey:
         self.end_of_text, self.V, self.order = end_of_text, vocab_size, order
         x, reach = self._begun(streams)
         rows, number = [x], [vocab_size]  # of each length: which row ends at each place; how many there are
-        self.keys, first = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        self.keys, suffixes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         counts = [np.bincount(x[reach > 0], minlength=vocab_size)]
         for length in range(2, order + 1):
             at = np.flatnonzero(reach >= length - 1)
-            keys, place, inverse, count = np.unique(rows[-1][at - 1] * self.V + x[at], True, True, True)
-            ends = np.full(len(x), -1)
-            ends[at] = inverse
-            rows.append(ends)
+            wanted = rows[-1][at - 1] * self.V + x[at]
+            if order == 2:  # half the memory, for what training counts each time that it starts
+                keys, count = np.unique(wanted, return_counts=True)
+                suffixes.append(keys % self.V)
+            else:
+                keys, place, inverse, count = np.unique(wanted, True, True, True)
+                suffixes.append(rows[-1][at[place]])  # a row without its first token
+                rows.append(np.full(len(x), -1))
+                rows[-1][at] = inverse
             number.append(len(keys))
             self.keys.append(keys)
-            first.append(at[place])
             counts.append(count)
         for length in range(1, order):  # below the longest: how many different tokens stand before
             begins = rows[length - 1][reach == length - 1] if length > 1 else np.empty(0, np.int64)  # a document
-            before = np.bincount(rows[length - 1][first[length]], minlength=number[length - 1])
+            before = np.bincount(suffixes[length], minlength=number[length - 1])
             counts[length - 1] = before + np.bincount(begins, minlength=number[length - 1])
         histories = [np.zeros(vocab_size, np.int64), *(keys // self.V for keys in self.keys[1:])]
         self.own, self.total, self.freed = [], list[np.ndarray](), list[np.ndarray]()
@@ -97,14 +101,23 @@ def _discounts(counts: np.ndarray, modified: bool) -> np.ndarray:
     """What is taken from a row seen never, once, twice, and three times or oftener (equations 17 and 26)."""
     n = [np.count_nonzero(counts == times) for times in (1, 2, 3, 4)]
     once = n[0] / (n[0] + 2 * n[1]) if n[0] and n[1] else 0.5
+    single = np.array([0.0, once, once, once])
     if not modified or not all(n):
-        return np.array([0.0, once, once, once])
-    return np.array([0.0, *(times - (times + 1) * once * b / a for times, (a, b) in enumerate(pairwise(n), 1))])
+        return single
+    three = [times - (times + 1) * once * b / a for times, (a, b) in enumerate(pairwise(n), 1)]
+    possible = all(0 <= discount <= times for times, discount in enumerate(three, 1))  # not so of unusual counts
+    return np.array([0.0, *three]) if possible else single
 
 
 def count(data: Data, order: int, modified: bool = False) -> KneserNey:
-    """Counts the training split, at most its first COUNTED tokens."""
-    return KneserNey(_streams(data, "train", COUNTED), data.end_of_text, data.vocab_size, order, modified)
+    """Counts the training split, at most its first COUNTED tokens (COUNTED_FAR for rows of more than two)."""
+    return KneserNey(
+        _streams(data, "train", COUNTED if order <= 2 else COUNTED_FAR),
+        data.end_of_text,
+        data.vocab_size,
+        order,
+        modified,
+    )
 
 
 def bigram_score(data: Data, split: str, token_bytes: np.ndarray, max_tokens: int | None = None) -> Score:

@@ -6,14 +6,16 @@ What its `hf` backend does with an exported model is done here too: encoding, cu
 same scores but for rounding.
 """
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
 from wikigpt.data.shards import DataFolder
-from wikigpt.errors import ConfigError, DataError
+from wikigpt.errors import ConfigError, DataError, WikiGPTError
 from wikigpt.evaluate.held_out import refuse, trained_titles
 from wikigpt.evaluate.language_model import LanguageModel, predict
 from wikigpt.evaluate.tasks import wikitext_titles
@@ -81,7 +83,7 @@ class Harness(TemplateLM):
         until = handle_stop_sequences(settings["until"], eos=self.tokenizer.end_word)
         budget = min(int(settings["max_gen_toks"]), self.max_length - 1)
         temperature = float(settings.get("temperature") or 1.0) if settings.get("do_sample") else 0.0
-        sampling = Sampling(budget, temperature, settings.get("top_k"), settings.get("top_p"))
+        sampling = Sampling(budget, temperature, settings.get("top_k") or None, settings.get("top_p"))
         ids = (self.tok_encode(prompt) or prompt_ids(self.tokenizer, ""))[-(self.max_length - budget) :]
         new: list[int] = []
         for token in generate_ids(self.model, ids, self.eot_token_id, sampling):
@@ -99,22 +101,33 @@ def harness_scores(
     files = [name for name in names if Path(name).suffix in (".yaml", ".yml")]
     if missing := [name for name in files if not Path(name).is_file()]:
         raise DataError(f"There is no file {missing[0]}.", "Name a task, or its YAML file.")
-    try:
-        manager = TaskManager(include_defaults=len(files) < len(names))
-        loaded = manager.load(list(names))
-    except Exception as error:  # whatever a task file, its data or the network raise
-        said = " ".join(str(error).split())[:200]
-        fix = "List the tasks with: lm_eval ls tasks. Their data comes from the hub, or from files that a YAML names."
-        raise ConfigError(f"{', '.join(names)}: {type(error).__name__}: {said}.", fix) from error
+    with _quietly(names):
+        loaded = TaskManager(include_defaults=len(files) < len(names)).load(list(names))
     for name, task in loaded["tasks"].items():
         titles = [title for doc in task.eval_docs for title in document_titles(doc)]
-        refuse(name, trained_titles(trained, titles), len(titles), told)
+        refuse(name, trained_titles(trained, titles), len(set(titles)), told)
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=1234)
     logger.info(f"lm-eval {lm_eval.__version__}: {', '.join(loaded['tasks'])}")
-    results = lm_eval.evaluate(lm=harness, task_dict=loaded, limit=limit, bootstrap_iters=1000, log_samples=False)
+    with _quietly(names):
+        results = lm_eval.evaluate(lm=harness, task_dict=loaded, limit=limit, bootstrap_iters=1000, log_samples=False)
     return {name: _numbers(found) for name, found in results["results"].items()}
+
+
+@contextmanager
+def _quietly(names: Sequence[str]) -> Iterator[None]:
+    """Without progress bars, which no setting silences; whatever a task file, its data or the network raise becomes a
+    ConfigError."""
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    except WikiGPTError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        fix = "List the tasks with: lm_eval ls tasks. Their data comes from the hub, or from files that a YAML names."
+        raise ConfigError(f"{', '.join(names)}: {type(error).__name__}: {said}.", fix) from error
 
 
 def document_titles(document: dict[str, Any]) -> list[str]:

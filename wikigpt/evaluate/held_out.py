@@ -25,13 +25,12 @@ def training_data(config: RunConfig, datafolder: str) -> list[DataFolder]:
     longer here nothing can be said, and that is said."""
     folders, seen = list[DataFolder](), set[str]()
     while True:
-        try:
-            data = find_data(datafolder, config.data)
-            folders += [folder for folder, _ in data.parts]
-            if data.hash != config.data_hash:
-                logger.warning(f"{config.data} was prepared anew since: what was trained on is told by it as it is now")
-        except DataError:
-            logger.warning(f"{config.data} is not here: what of it was trained on cannot be told")
+        for part in config.data.split(","):
+            name = part.rpartition(":")[0] if "," in config.data else part
+            try:
+                folders += [folder for folder, _ in find_data(datafolder, name).parts]
+            except DataError:
+                logger.warning(f"{name} is not here: what of it was trained on cannot be told")
         begun = config.init_from
         if begun is None or begun in seen:
             return folders
@@ -45,16 +44,17 @@ def training_data(config: RunConfig, datafolder: str) -> list[DataFolder]:
 
 
 def marked(texts: Sequence[Text], folders: Sequence[DataFolder]) -> list[Text]:
-    """The same articles, marked where they stand in the training split of a folder: under their page id, if it is of the
-    same wiki, or under their title."""
-    titles = trained_titles(folders, [text.row["title"] for text in texts])
-    pages = set[tuple[str, str]]()
+    """The same articles, marked where they stand in the training split of another folder than their own (in which no
+    article is in two splits): under their page id if it is of the same wiki, under their title if it may be."""
+    seen = set[int]()
     for folder in folders:
-        ids = {text.row["id"] for text in texts if text.row["id"] and text.wiki == folder.wiki}
-        pages |= {(folder.wiki, page) for page in _in_training(folder, "id", ids)}
-    return [
-        replace(text, trained_on=text.row["title"] in titles or (text.wiki, text.row["id"]) in pages) for text in texts
-    ]
+        other = [n for n, text in enumerate(texts) if text.data.hash != folder.hash]
+        same = [n for n in other if texts[n].data.wiki == folder.wiki]
+        maybe = [n for n in other if not (texts[n].data.wiki and folder.wiki) or texts[n].data.wiki == folder.wiki]
+        pages = set(_in_training(folder, "id", {texts[n].row["id"] for n in same} - {""}))
+        titles = trained_titles([folder], [texts[n].row["title"] for n in maybe])
+        seen |= {n for n in same if texts[n].row["id"] in pages} | {n for n in maybe if texts[n].row["title"] in titles}
+    return [replace(text, trained_on=True) if n in seen else text for n, text in enumerate(texts)]
 
 
 def trained_titles(folders: Iterable[DataFolder], titles: Iterable[str]) -> set[str]:

@@ -5,11 +5,12 @@
     checkpoints ─┤
     --hf models ─┘
 
-All are asked for the same text. A model has to write down the end of each article too, a compressor need not.
+All are asked for the same text. A model has to write down the end of each article too, a compressor need not; it learns
+from one article for the next, where a model sees each alone.
 """
 
 import lzma
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +21,12 @@ import pyarrow as pa
 
 from wikigpt.data.shards import Data
 from wikigpt.evaluate.articles import ArticleScore, Text, interval
-from wikigpt.evaluate.counting import count
+from wikigpt.evaluate.counting import COUNTED, COUNTED_FAR, count
 from wikigpt.metrics import picture
 from wikigpt.tokenizer import Tokenizer
 
 DICTIONARY = 2**26  # bytes of training text, the last ones, that a compressor is given: xz takes a minute for so many
-WINDOW = 2**27  # bytes that a compressor looks back: all of the dictionary and the split
+WINDOW = 2**27  # bytes that a compressor looks back: the dictionary, and as much again
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,22 @@ class Rung:
 
 def compressors(data: Data, texts: Sequence[Text], tokenizer: Tokenizer) -> list[Rung]:
     """What xz and zstd need for the articles behind the training text: the size of both together less that of the training
-    text alone. Both look back over all of it.
+    text alone. Both look back over all of it; of more articles than fit behind it, a part after the other.
 
     Source: Delétang et al. 2024, "Language Modeling Is Compression" (a compressor is a model of text; table 1 has gzip and
     LZMA beside transformers).
     """
     known = _training_text(data, tokenizer)
     new = "".join(text.text for text in texts).encode()
+    step = WINDOW - DICTIONARY
+    parts = [new[start : start + step] for start in range(0, len(new), step)]
+
+    def needed(compress: Callable[[bytes], int]) -> int:
+        alone = compress(known)
+        return sum(compress(known + part) - alone for part in parts)
+
     with ThreadPoolExecutor() as pool:  # both let go of Python's lock
-        both = pool.map(lambda compress: compress(known + new) - compress(known), (_xz, _zstd))
+        both = pool.map(needed, (_xz, _zstd))
     how = f"after {len(known) / 1e6:,.1f} MB of training text"
     return [
         Rung(name, "compressor", how, 8 * size / len(new), None)
@@ -94,19 +102,33 @@ COUNTERS = {
 def counter(name: str, data: Data, texts: Sequence[Text], tokenizer: Tokenizer) -> Rung:
     """What counts of the training text's rows of tokens know."""
     order, modified, how = COUNTERS[name]
-    rows = [np.array([*tokenizer.encode(text.text), data.end_of_text]) for text in texts]
+    same = tokenizer.sha256 == data.tokenizer_hash
+    rows = [
+        text.ids if same and text.data.tokenizer_hash == data.tokenizer_hash
+        else np.array([*tokenizer.encode(text.text), data.end_of_text])
+        for text in texts
+    ]  # fmt: skip
+    most = COUNTED if order <= 2 else COUNTED_FAR
+    counted = f" of {most / 1e6:,.0f} million tokens" if data.training_tokens > most else ""
     nats = count(data, order, modified).nats(np.concatenate(rows))
     begins = np.cumsum([0, *(len(row) for row in rows[:-1])])
-    return Rung.of(name, "counting", how, np.add.reduceat(nats, begins).tolist(), [text.bytes for text in texts])
+    by_article = np.add.reduceat(nats, begins).tolist()
+    return Rung.of(name, "counting", how + counted, by_article, [text.bytes for text in texts])
 
 
-def model_rung(name: str, how: str, articles: Sequence[ArticleScore], kind: str = "model") -> Rung:
+def model_rung(name: str, context: int, stride: int, articles: Sequence[ArticleScore], kind: str) -> Rung:
+    """From its score of each article. `kind`: model for one of the run's, other for one of somebody else."""
+    how = f"context {context:,}, stride {stride:,}"
     return Rung.of(name, kind, how, [a.nats for a in articles], [a.bytes for a in articles])
 
 
-def ordered(rungs: Iterable[Rung]) -> list[dict[str, Any]]:
-    """As written to evaluation/ladder_<split>.json, the worst first."""
-    return [asdict(rung) for rung in sorted(rungs, key=lambda rung: -rung.bits_per_byte)]
+def climbed(rungs: Iterable[Rung], before: dict[str, Any], **what: Any) -> dict[str, Any]:
+    """As written to evaluation/ladder_<split>.json, the worst first. Rungs of `before` stay where it is of the same
+    articles."""
+    same = all(before.get(name) == value for name, value in what.items())
+    kept = {rung["name"]: rung for rung in before.get("rungs", ())} if same else {}
+    kept |= {rung.name: asdict(rung) for rung in rungs}
+    return what | {"rungs": sorted(kept.values(), key=lambda rung: -rung["bits_per_byte"])}
 
 
 def table(found: dict[str, Any]) -> str:

@@ -4,10 +4,10 @@ ids ──> windows of at most context_length ──> logits where they are want
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +21,15 @@ from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel
 
 LOGITS = 2**26  # at once, as far as possible: 256 MB in 32 bits
+POSITIONS = 2**15  # and positions of a batch
 AT_ONCE = 512  # rows that are cut into windows together, and these sorted by length
 
 
 @dataclass(frozen=True)
 class LanguageModel:
     """`logits_of(inputs_BT, wanted_BT)` gives the logits (N, V) after each of the N wanted positions, without gradients.
-    `start` stands before every text, `end` behind it (None where the model knows none)."""
+    `start` stands before every text, `end` behind it (None where the model knows none); `prefix` is what its tokenizer puts
+    before everything. `whole_logits`: those of all positions are made on the way."""
 
     name: str
     logits_of: Callable[[Tensor, Tensor], Tensor]
@@ -38,6 +40,8 @@ class LanguageModel:
     vocab_size: int
     device: str
     tokenizer_hash: str = ""  # of one of ours: data with the same hash need not be encoded again
+    prefix: tuple[int, ...] = ()
+    whole_logits: bool = False
 
     def whole(self, text: str) -> list[int]:
         """Ids of a text from its beginning to its end."""
@@ -66,22 +70,40 @@ def of_run(name: str, model: GPTModel, tokenizer: Tokenizer, machine: Machine) -
     )
 
 
-def of_transformers(path: str, machine: Machine) -> LanguageModel:
-    """A causal model of transformers with its own tokenizer: a folder, or a repository of the hub. Raises ConfigError where
-    transformers is not installed, RunError where there is no such model."""
+LONGEST = 2048  # tokens of context that a model of transformers is given, unless more are asked for
+
+
+def check_transformers(path: str) -> Any:
+    """The configuration and tokenizer of a causal model of transformers, got before anything takes long. Raises ConfigError
+    where transformers is not installed, RunError where there is no such model."""
     try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+        from transformers import AutoConfig, AutoTokenizer
     except ImportError as error:
         raise ConfigError("--hf needs transformers.", "Run: pip install -r requirements.txt") from error
+    with _said_in_one_line(path):
+        return AutoConfig.from_pretrained(path).get_text_config(), AutoTokenizer.from_pretrained(path)
+
+
+@contextmanager
+def _said_in_one_line(path: str) -> Iterator[None]:
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        yield
     except Exception as error:  # whatever the library, the hub and the network raise
         said = " ".join(str(error).split())[:200]
         raise RunError(
             f"{path} gives no causal model and tokenizer ({type(error).__name__}: {said}).",
             "Name a folder that transformers can load, or a repository of the hub.",
         ) from error
+
+
+def of_transformers(path: str, machine: Machine) -> LanguageModel:
+    """A causal model of transformers with its own tokenizer: a folder, or a repository of the hub. Raises ConfigError and
+    RunError as `check_transformers` does."""
+    config, tokenizer = check_transformers(path)
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    with _said_in_one_line(path):
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     model = model.to(machine.device).eval()  # type: ignore[arg-type]
     if isinstance(tokenizer, PreTrainedTokenizerFast):  # text never yields a special id
         tokenizer.backend_tokenizer.encode_special_tokens = True
@@ -89,7 +111,11 @@ def of_transformers(path: str, machine: Machine) -> LanguageModel:
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if start is None:
         raise RunError(f"The tokenizer of {path} has no token that begins or ends a text.", "Take another model.")
-    most = [getattr(model.config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
+    most = next(
+        (n for name in ("max_position_embeddings", "n_positions") if (n := getattr(config, name, None))), LONGEST
+    )
+    bos = tokenizer.bos_token_id
+    prefix = (bos,) if bos is not None and tokenizer("a")["input_ids"][0] == bos else ()
 
     @torch.no_grad()
     def logits_of(inputs_BT: Tensor, wanted_BT: Tensor) -> Tensor:
@@ -97,14 +123,16 @@ def of_transformers(path: str, machine: Machine) -> LanguageModel:
             return model(inputs_BT).logits[wanted_BT]
 
     return LanguageModel(
-        name=Path(path).resolve().name if Path(path).exists() else path,
+        name=path,
         logits_of=logits_of,
         encode=lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
         start=start,
         end=tokenizer.eos_token_id,
-        context_length=next((n for n in most if n), 2048),
-        vocab_size=model.config.vocab_size,
+        context_length=min(most, LONGEST),
+        vocab_size=config.vocab_size,
         device=machine.device,
+        prefix=prefix,
+        whole_logits=True,
     )
 
 
@@ -151,7 +179,7 @@ def predict(
             for start, first, end in windows(len(row) - 1, context, stride):
                 if end > skipped:
                     cut.append(Window(number, start, max(first, skipped), end))
-        for batch in _batches(sorted(cut, key=lambda window: window.end - window.start), model.vocab_size):
+        for batch in _batches(sorted(cut, key=lambda window: window.end - window.start), model):
             for window, nats, greedy in _run(model, chunk, batch):
                 skipped = len(chunk[window.row]) - 1 - counts[window.row]
                 here = slice(window.first - skipped, window.end - skipped)
@@ -159,11 +187,16 @@ def predict(
         yield from found
 
 
-def _batches(cut: list[Window], vocab_size: int) -> Iterator[list[Window]]:
-    """Windows of about one length together, as many as memory holds: the logits are the largest tensor."""
+def _batches(cut: list[Window], model: LanguageModel) -> Iterator[list[Window]]:
+    """Windows of about one length together, until their logits, the largest tensor, are LOGITS."""
     while cut:
-        length = cut[-1].end - cut[-1].start
-        size = max(1, min(len(cut), 2**15 // length, LOGITS // (length * vocab_size)))
+        longest, size, rows = cut[-1].end - cut[-1].start, 0, 0
+        while size < len(cut) and (size + 1) * longest <= max(longest, POSITIONS):
+            window = cut[-1 - size]
+            rows += longest if model.whole_logits else window.end - window.first
+            if size and rows * model.vocab_size > LOGITS:
+                break
+            size += 1
         yield cut[-size:]
         cut = cut[:-size]
 
@@ -184,6 +217,8 @@ def _run(
     logits_NV = model.logits_of(inputs_BT.to(model.device), wanted_BT.to(model.device)).float()
     targets_N = torch.cat(targets).to(model.device)
     nats = F.cross_entropy(logits_NV, targets_N, reduction="none").cpu().double().numpy()
+    if not np.isfinite(nats).all():
+        raise RunError(f"The weights of {model.name} are no longer numbers.", "Take an earlier --checkpoint.")
     greedy = (logits_NV.argmax(-1) == targets_N).cpu().numpy()
     done = 0
     for window in batch:

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from wikigpt.config import hub_token
 from wikigpt.data.hub import unreachable
 from wikigpt.errors import ConfigError, DataError, HubError
 from wikigpt.evaluate.articles import interval
-from wikigpt.evaluate.cloze import Choice
-from wikigpt.evaluate.language_model import LanguageModel, predict
+from wikigpt.evaluate.cloze import Question
+from wikigpt.evaluate.language_model import LanguageModel, checked_context, predict
 from wikigpt.evaluate.score import Score
 
 # Where the hub has each: repository, and what the file is called.
@@ -123,7 +122,7 @@ def detokenised(text: str) -> str:
     return text
 
 
-def wikitext(model: LanguageModel, path: Path, context: int, stride: int) -> dict[str, Any]:
+def wikitext(model: LanguageModel, original: str, context: int, stride: int) -> dict[str, Any]:
     """WikiText-2 or -103 in perplexity per word, as the literature counts it:
 
         exp( negative log-likelihood of the detokenised text / number of tokens of the original text )
@@ -135,7 +134,6 @@ def wikitext(model: LanguageModel, path: Path, context: int, stride: int) -> dic
     Source: Radford et al. 2019, section 3.1 (detokenised); Shoeybi et al. 2019, "Megatron-LM", appendix E.1 (the formula,
     windows of 1,024 with a stride of 32).
     """
-    original = read_wikitext(path)
     text = detokenised(original)
     words = len(original.strip().split(" "))
     (found,) = predict(model, [[model.start, *model.encode(text)]], context, stride)
@@ -154,6 +152,18 @@ def wikitext(model: LanguageModel, path: Path, context: int, stride: int) -> dic
 # Questions
 
 
+FEWEST = 8  # tokens behind a title that a question of the cloze needs
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What stands before each ending, the endings, and which is right."""
+
+    before: str
+    endings: Sequence[str]
+    label: int
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a continuation costs, and whether each of its tokens was the likeliest."""
@@ -169,46 +179,65 @@ def continuations(model: LanguageModel, pairs: Iterable[tuple[str, str]]) -> lis
     for context, continuation in pairs:
         kept = context.rstrip()
         continuation = context[len(kept) :] + continuation
-        before = model.encode(kept) if kept else []
-        ids = model.encode(kept + continuation)
+        before = [*model.prefix, *model.encode(kept)] if kept else [model.start]
+        ids = [*(model.prefix if kept else before), *model.encode(kept + continuation)]
         counts.append(max(1, min(len(ids) - len(before), model.context_length)))
-        rows.append((ids if before else [model.start, *ids])[-model.context_length - 1 :])
+        rows.append(ids[-model.context_length - 1 :])
     found = predict(model, rows, model.context_length, model.context_length, last=counts)
     return [Answer(float(one.nats.sum()), bool(one.greedy.all())) for one in found]
 
 
-def lambada(model: LanguageModel, path: Path, limit: int | None) -> dict[str, Any]:
+def read_lambada(path: Path) -> list[tuple[str, str]]:
+    """Passages without their last word, and the word."""
+    pairs = []
+    for row in read_records(path):
+        if not {"text"} <= row.keys() and not {"context", "continuation"} <= row.keys():
+            raise DataError(f"{path} is no LAMBADA.", "Its rows have text, or context and continuation.")
+        text = row["text"] if "text" in row else f"{row['context']} {row['continuation']}"
+        context, _, word = text.rpartition(" ")
+        pairs.append((context, f" {word}"))
+    return pairs
+
+
+def lambada(model: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """LAMBADA: how often the last word of a passage, which needs all of it to be guessed, is the likeliest at each of its
     tokens; and its perplexity, exp(mean over passages of the word's negative log-likelihood).
 
     Source: Paperno et al. 2016; counted as lm-evaluation-harness's lambada_openai does, where GPT-2 (124M) has 0.3256 and
     40.06 (its issue 2159). GPT-2's paper has 45.99% and 35.13, by rules that it does not say.
     """
-    pairs = []
-    for row in read_records(path)[:limit]:
-        if not {"text"} <= row.keys() and not {"context", "continuation"} <= row.keys():
-            raise DataError(f"{path} is no LAMBADA.", "Its rows have text, or context and continuation.")
-        text = row["text"] if "text" in row else f"{row['context']} {row['continuation']}"
-        context, _, word = text.rpartition(" ")
-        pairs.append((context, f" {word}"))
     answers = continuations(model, pairs)
     right = [float(answer.greedy) for answer in answers]
     loss = sum(answer.nats for answer in answers) / len(answers)
     return accuracy(right) | {"perplexity": Score(loss, 1, 1).perplexity}
 
 
-def hellaswag(model: LanguageModel, path: Path, limit: int | None) -> dict[str, Any]:
+def read_hellaswag(path: Path) -> list[Choice]:
+    """The questions of a HellaSwag file, cleaned as lm-evaluation-harness does. Raises DataError for one without answers."""
+    choices = []
+    for row in read_records(path, "activity_label", "ctx_a", "ctx_b", "endings", "label"):
+        before = _clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
+        if not str(row["label"]).isdecimal() or int(row["label"]) >= len(row["endings"]):
+            raise DataError(f"{path} does not say which ending is right.", "Take the validation file, which does.")
+        choices.append(Choice(before, [f" {_clean(ending)}" for ending in row["endings"]], int(row["label"])))
+    return choices
+
+
+def hellaswag(model: LanguageModel, choices: Sequence[Choice]) -> dict[str, Any]:
     """HellaSwag: how often the right one of four endings is the likeliest, as it is (acc) and for its length in characters
     (acc_norm). A model that knows nothing has 0.25.
 
-    Source: Zellers et al. 2019; cleaned and counted as lm-evaluation-harness's hellaswag does.
+    Source: Zellers et al. 2019; counted as lm-evaluation-harness's hellaswag does.
     """
-    rows = read_records(path, "activity_label", "ctx_a", "ctx_b", "endings", "label")[:limit]
-    choices = []
-    for row in rows:
-        before = _clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
-        choices.append(Choice(before, [f" {_clean(ending)}" for ending in row["endings"]], int(row["label"])))
-    return choose(model, choices, lambda ending: len(ending) - 1)
+    pairs = [(choice.before, ending) for choice in choices for ending in choice.endings]
+    nats, right, right_for_length = iter(answer.nats for answer in continuations(model, pairs)), [], []
+    for choice in choices:
+        costs = np.array([next(nats) for _ in choice.endings])
+        right.append(float(costs.argmin() == choice.label))
+        lengths = np.array([len(ending) - 1 for ending in choice.endings])
+        right_for_length.append(float((costs / lengths).argmin() == choice.label))
+    normal = accuracy(right_for_length)
+    return accuracy(right) | {"acc_norm": normal["acc"], "acc_norm_interval": normal["acc_interval"]}
 
 
 def _clean(text: str) -> str:
@@ -216,24 +245,25 @@ def _clean(text: str) -> str:
     return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
 
 
-def choose(
-    model: LanguageModel, choices: Sequence[Choice], length: Callable[[str], int] | None = None
-) -> dict[str, Any]:
-    """How often the right ending is the likeliest; with `length` also for its length."""
-    pairs = [(before, ending) for choice in choices for before, ending in choice.pairs]
-    nats, right, right_for_length, done = [a.nats for a in continuations(model, pairs)], [], [], 0
-    for choice in choices:
-        costs = np.array(nats[done : done + len(choice.endings)])
-        done += len(choice.endings)
-        right.append(float(costs.argmin() == choice.label))
-        if length is not None:
-            sizes = np.array([length(ending) for ending in choice.endings])
-            right_for_length.append(float((costs / sizes).argmin() == choice.label))
-    record = accuracy(right)
-    if length is not None:
-        normal = accuracy(right_for_length)
-        record |= {"acc_norm": normal["acc"], "acc_norm_interval": normal["acc_interval"]}
-    return record
+def score_cloze(model: LanguageModel, questions: Sequence[Question]) -> dict[str, Any]:
+    """How often the right title makes the words behind it likeliest; equal titles share. A question of which fewer than
+    FEWEST tokens fit into the context behind the longest title is left out."""
+    rows, counts, asked = [], [], list[Question]()
+    for question in questions:
+        befores = [[model.start, *model.encode(before)] for before in question.befores]
+        behind = model.encode(question.behind)[: model.context_length + 1 - max(map(len, befores))]
+        if len(behind) >= FEWEST:
+            asked.append(question)
+            rows += [[*before, *behind] for before in befores]
+            counts += [len(behind)] * len(befores)
+    if not asked:
+        return {"acc": None, "acc_interval": None, "questions": 0}
+    costs = [one.nats.sum() for one in predict(model, rows, model.context_length, model.context_length, counts)]
+    shares = []
+    for number in range(len(asked)):
+        four = np.array(costs[4 * number : 4 * number + 4])
+        shares.append(float(four[0] == four.min()) / int((four == four.min()).sum()))  # the right one is the first
+    return accuracy(shares)
 
 
 def accuracy(right: Sequence[float]) -> dict[str, Any]:
@@ -245,17 +275,25 @@ def accuracy(right: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def prepared(
-    name: str, path: Path | None, choices: Sequence[Choice], context: int | None, stride: int | None, limit: int | None
+def measure(
+    task: str,
+    path: Path | None,
+    questions: Sequence[Question],
+    context: int | None,
+    stride: int | None,
+    limit: int | None,
 ) -> Callable[[LanguageModel], dict[str, Any]]:
-    """What measures a model on a task."""
-    from wikigpt.evaluate.language_model import checked_context
-
+    """What measures a model on a task. Its file is read now: what is wrong with it is said before anything takes long."""
     if path is None:
-        return partial(choose, choices=choices)
-    if name in ("lambada", "hellaswag"):
-        return partial(lambada if name == "lambada" else hellaswag, path=path, limit=limit)
-    return lambda model: wikitext(model, path, *checked_context(context, stride, model))
+        return lambda model: score_cloze(model, questions)
+    if task == "lambada":
+        pairs = read_lambada(path)[:limit]
+        return lambda model: lambada(model, pairs)
+    if task == "hellaswag":
+        choices = read_hellaswag(path)[:limit]
+        return lambda model: hellaswag(model, choices)
+    text = read_wikitext(path)
+    return lambda model: wikitext(model, text, *checked_context(context, stride, model))
 
 
 def in_line(scores: dict[str, Any]) -> str:

@@ -28,6 +28,8 @@ class RunsCompare:
         from wikigpt.analysis.compare import compare, plot
         from wikigpt.runs import choose_run
 
+        if self.out.suffix.lower() not in PICTURES:
+            raise ConfigError(f"{self.out} is no picture that can be written.", f"End it in {', '.join(PICTURES)}.")
         if len(self.runs) < 2:
             raise ConfigError(f"{len(self.runs)} run was named.", "Name two or more; wikigpt runs lists them.")
         runs = [choose_run(settings.MODEL_DIR, name, None) for name in self.runs]
@@ -53,6 +55,10 @@ def _print(found: "Compared") -> None:
         figures += [number(row[key], form) for key, form in FORMS.items()]
         rows.append((row["run"], row["model_config"], *figures, row["state"]))
     _columns(rows)
+    if len({row["part"] for row in found.rows}) > 1:
+        print("\nThe figures are of different parts of validation, for not all of them have been scored to the end:")
+        for row in found.rows:
+            print(f"  {row['run']}: {row['part'] or 'nothing yet'}")
     if not found.same_articles:
         print("\nTheir validation articles are not the same: their figures are of different texts.")
     if found.measure != "loss":
@@ -69,6 +75,7 @@ def _print(found: "Compared") -> None:
         )
 
 
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
 FORMS = {"flops": ".3g", "seconds": ",.0f", "loss": ".3f", "bits_per_byte": ".3f"}
 
 

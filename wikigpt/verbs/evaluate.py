@@ -1,10 +1,8 @@
 """`wikigpt evaluate`"""
 
-import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -13,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 from loguru import logger
 
-from wikigpt.errors import ConfigError, RunError
+from wikigpt.config import write_json
+from wikigpt.errors import ConfigError, RunError, WikiGPTError
 from wikigpt.verbs.common import Common, Outcome, Settings
 
 if TYPE_CHECKING:
-    from wikigpt.data.shards import Data, DataFolder
-    from wikigpt.evaluate.articles import Text
-    from wikigpt.evaluate.cloze import Choice
+    from wikigpt.data.shards import Data
+    from wikigpt.evaluate.articles import ArticleScore, Text
+    from wikigpt.evaluate.ladder import Rung
     from wikigpt.evaluate.language_model import LanguageModel
     from wikigpt.hardware import Machine
     from wikigpt.runs import Run
@@ -67,6 +66,8 @@ class Evaluate:
 
     def __call__(self, settings: Settings) -> Outcome:
         from wikigpt import hardware
+        from wikigpt.checkpoint import find_checkpoint
+        from wikigpt.evaluate import kept
         from wikigpt.report import write_report
         from wikigpt.runs import choose_run
 
@@ -75,13 +76,11 @@ class Evaluate:
         device = hardware.choose_device(self.device)
         run = choose_run(settings.MODEL_DIR, self.run, self.model_config)
         logger.info(f"run: {run}")
+        self._check_models()
         machine = self._machine(run, device)
-        if self.lm_eval:
-            record = self._harness(run, machine, settings)
-        elif self.tasks:
-            record = self._tasks(run, machine, settings)
-        else:
-            record = self._articles(run, machine, settings)
+        folder = kept.folder_of(run.path, find_checkpoint(run.path, self.checkpoint).name)
+        measured = self._harness if self.lm_eval else self._tasks if self.tasks else self._articles
+        record = measured(run, machine, folder, settings)
         if (run.path / "report.html").exists():
             write_report(run.path)
         return Outcome({"run": run.name, "checkpoint": self.checkpoint} | record)
@@ -94,12 +93,17 @@ class Evaluate:
         alone = "--tasks" if self.tasks else "--lm_eval" if self.lm_eval else ""
         if alone and self.ladder:
             raise ConfigError(f"--ladder is of articles, {alone} are benchmarks.", "Give one of them.")
-        if wrong := [
-            path for path in self.hf if not Path(path).exists() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path)
-        ]:
-            raise ConfigError(f"There is no folder {wrong[0]}.", "Name one with --hf, or a repository of the hub.")
         if self.lm_eval and self.hf:
             raise ConfigError("--lm_eval scores a run.", "For a model of transformers call: lm_eval --model hf")
+
+    def _check_models(self) -> None:
+        """What is wrong with another model is said before anything takes long."""
+        for path in self.hf:
+            if not Path(path).exists() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+                raise ConfigError(f"There is no folder {path}.", "Name one with --hf, or a repository of the hub.")
+            from wikigpt.evaluate.language_model import check_transformers
+
+            check_transformers(path)
 
     def _machine(self, run: "Run", device: str) -> "Machine":
         """Calculates as in training where that was on such a device; benchmarks in float32, as others do."""
@@ -123,164 +127,191 @@ class Evaluate:
         return of_run(name, model, tokenizer, machine)
 
     def _others(self, machine: "Machine") -> "Iterator[LanguageModel]":
+        """One at a time in memory."""
         from wikigpt.evaluate.language_model import of_transformers
 
         return (of_transformers(path, machine) for path in self.hf)
 
-    def _articles(self, run: "Run", machine: "Machine", settings: Settings) -> dict[str, Any]:
+    @property
+    def _splits(self) -> tuple[str, ...]:
+        return ("validation", "test") if self.split == "both" else (self.split,)
+
+    def _articles(self, run: "Run", machine: "Machine", folder: Path, settings: Settings) -> dict[str, Any]:
         """One split or both, article by article, and the ladder: said, and written into the run."""
-        from wikigpt import tokenizer as tokenizers
+        from wikigpt.evaluate.articles import score_articles, write_articles
+        from wikigpt.evaluate.language_model import checked_context
+
+        data, own = self._find_data(run, settings)
+        model, records = self._model(run, machine, self.checkpoint, run.name), {}
+        context, stride = checked_context(self.context, self.stride, model)
+        for split in self._splits:
+            name = split if self.data is None else f"{data.name}_{split}"
+            texts = self._texts(run, data, (split,), settings)
+            articles = score_articles(model, texts, data.tokenizer_hash, context, stride)
+            write_articles(folder / f"{name}.tsv", articles)
+            counted = [n for n, text in enumerate(texts) if self.with_trained_on or not text.trained_on]
+            record: dict[str, Any] = {"split": name, "data": data.name, "step": int(folder.name.rpartition("_")[2])}
+            record |= {"context": context, "stride": stride, "left_out": len(texts) - len(counted)}
+            texts, articles = [texts[n] for n in counted], [articles[n] for n in counted]
+            records[split] = self._figures(record, data, own, texts, articles)
+            write_json(folder / f"{name}.json", records[split])
+            logger.info(f"context {context:,}, stride {stride:,}; every article: {folder / name}.tsv")
+            if self.ladder or self.hf:
+                rungs = self._climb(run, machine, own, records[split], texts, articles, folder.name)
+                records[split]["ladder"] = rungs
+        return records[self.split] if self.split != "both" else records
+
+    def _find_data(self, run: "Run", settings: Settings) -> "tuple[Data, Data | None]":
+        """The articles' data, and the run's own, which only other data can do without."""
         from wikigpt.data.shards import find_data
+
+        try:
+            own = find_data(settings.DATAFOLDER, run.config.data)
+            if own.hash != run.config.data_hash:
+                problem = f"{own.spec} is not the data that {run.name} was trained on."
+                raise RunError(problem, "Prepare that data again, train on this, or score other articles with --data.")
+        except WikiGPTError as error:
+            if self.data is None or self.ladder:
+                raise
+            logger.warning(f"no bigram beside it: {error.problem}")
+            return find_data(settings.DATAFOLDER, self.data), None
+        return (own if self.data is None else find_data(settings.DATAFOLDER, self.data)), own
+
+    def _texts(self, run: "Run", data: "Data", splits: tuple[str, ...], settings: Settings) -> "list[Text]":
+        """The articles of some splits; those that the run was trained on are marked and said. Raises RunError where none is
+        left that counts."""
+        from wikigpt import tokenizer as tokenizers
         from wikigpt.evaluate.articles import read_texts
         from wikigpt.evaluate.held_out import marked, training_data
 
-        own = find_data(settings.DATAFOLDER, run.config.data)
-        data = find_data(settings.DATAFOLDER, self.data) if self.data else own
-        if own.hash != run.config.data_hash:
-            problem = f"{own.spec} is not the data that {run.name} was trained on."
-            raise RunError(problem, "Prepare that data again, or train on this.")
-        tokenizer, records = tokenizers.load(data.path / "tokenizer"), {}
-        model = self._model(run, machine, self.checkpoint, run.name)
-        trained = training_data(run.config, settings.DATAFOLDER)
-        for split in ("validation", "test") if self.split == "both" else (self.split,):
-            texts = self._counted(marked(list(read_texts(data, split, tokenizer)), trained), run)
-            name = split if self.data is None else f"{data.name}_{split}"
-            records[split] = self._split(run, model, own, data, texts, name)
-            if self.ladder or self.hf:
-                records[split]["ladder"] = self._climb(run, machine, own, data, texts, name)
-        return records[self.split] if self.split != "both" else records
+        tokenizer = tokenizers.load(data.path / "tokenizer")
+        texts = [text for split in splits for text in read_texts(data, split, tokenizer)]
+        texts = marked(texts, training_data(run.config, settings.DATAFOLDER))
+        if trained := sum(text.trained_on for text in texts):
+            said = f"{trained:,} of {len(texts):,} articles are among those that {run.name} was trained on"
+            if trained == len(texts) and not self.with_trained_on:
+                raise RunError(f"{said}.", "To measure them all the same: --with_trained_on.")
+            how = "counted all the same" if self.with_trained_on else "left out (--with_trained_on counts them)"
+            logger.warning(f"{said}: {how}")
+        return texts
 
-    def _counted(self, texts: "list[Text]", run: "Run") -> "list[Text]":
-        """Those that it was not trained on, unless it is told otherwise. Raises RunError where none is left."""
-        trained = sum(text.trained_on for text in texts)
-        if not trained:
-            return texts
-        said = f"{trained:,} of {len(texts):,} articles are among those that {run.name} was trained on"
-        if self.with_trained_on:
-            logger.warning(f"{said}: counted all the same")
-            return texts
-        if trained == len(texts):
-            raise RunError(f"{said}.", "To measure them all the same: --with_trained_on.")
-        logger.warning(f"{said}: left out (--with_trained_on counts them)")
-        return [text for text in texts if not text.trained_on]
-
-    def _split(
-        self, run: "Run", model: "LanguageModel", own: "Data", data: "Data", texts: "list[Text]", name: str
+    def _figures(
+        self,
+        record: dict[str, Any],
+        data: "Data",
+        own: "Data | None",
+        texts: "list[Text]",
+        articles: "list[ArticleScore]",
     ) -> dict[str, Any]:
-        """The figures of a split, of each folder of a mixture too."""
+        """All that is said of some articles, beside the run's bigram; of each folder of a mixture too."""
         from wikigpt import tokenizer as tokenizers
-        from wikigpt.checkpoint import find_checkpoint
-        from wikigpt.config import write_json
-        from wikigpt.evaluate import kept
-        from wikigpt.evaluate.articles import in_words, score_articles, summary, write_articles
+        from wikigpt.evaluate.articles import in_words, summary
         from wikigpt.evaluate.ladder import counter
-        from wikigpt.evaluate.language_model import checked_context
 
-        tokenizer = tokenizers.load(run.path / "tokenizer")
-        context, stride = checked_context(self.context, self.stride, model)
-        articles = score_articles(model, texts, data.tokenizer_hash, context, stride)
-
-        def figures(what: str, trained: "Data", folder: str | None = None) -> dict[str, Any]:
-            inside = [n for n, text in enumerate(texts) if folder in (None, text.folder)]
+        def figures(what: str, inside: list[int], trained: "Data | None") -> dict[str, Any]:
             found = summary([articles[n] for n in inside])
-            bigram = counter("bigram", trained, [texts[n] for n in inside], tokenizer)
-            found["bigram_bits_per_byte"] = bigram.bits_per_byte
-            logger.info(f"{what}: {in_words(found)}")
+            if trained is not None:
+                tokenizer = tokenizers.load(trained.path / "tokenizer")
+                bigram = counter("bigram", trained, [texts[n] for n in inside], tokenizer)
+                found["bigram_bits_per_byte"] = bigram.bits_per_byte
+            logger.info(f"{what}: {in_words(record | found)}")
             return found
 
-        checkpoint = find_checkpoint(run.path, self.checkpoint).name
-        record: dict[str, Any] = {"split": name, "data": data.name, "step": int(checkpoint.rpartition("_")[2])}
-        record |= {"context": context, "stride": stride} | figures(name, own)
-        logger.info(f"context {context:,}, stride {stride:,}; {_extremes(record)}")
+        name = record["split"]
+        record = record | figures(name, list(range(len(texts))), own)
+        best, worst = record["best"][0], record["worst"][0]
+        logger.info(
+            f"best: {best['title']} ({best['bits_per_byte']:.2f}), worst: {worst['title']} ({worst['bits_per_byte']:.2f})"
+        )
         if len(data.parts) > 1:
-            parts = {folder.name: folder for folder, _ in data.parts}
-            record["folders"] = {key: figures(f"{name} of {key}", part, key) for key, part in parts.items()}
-        folder = kept.folder_of(run.path, checkpoint)
-        write_json(folder / f"{name}.json", record)
-        write_articles(folder / f"{name}.tsv", articles)
-        logger.info(f"every article: {folder / name}.tsv")
+            record["folders"] = {}
+            for folder, _ in data.parts:
+                inside = [n for n, text in enumerate(texts) if text.data is folder]
+                trained = own if self.data else folder
+                if inside:
+                    record["folders"][folder.name] = figures(f"{name} of {folder.name}", inside, trained)
         return record
 
     def _climb(
-        self, run: "Run", machine: "Machine", own: "Data", data: "Data", texts: "list[Text]", name: str
+        self,
+        run: "Run",
+        machine: "Machine",
+        own: "Data | None",
+        record: dict[str, Any],
+        texts: "list[Text]",
+        articles: "list[ArticleScore]",
+        checkpoint: str,
     ) -> list[dict[str, Any]]:
-        """The ladder: said, and written and drawn into the run."""
+        """The ladder: said, and written and drawn into the run after every rung that takes long."""
         from wikigpt import tokenizer as tokenizers
-        from wikigpt.checkpoint import find_checkpoint
-        from wikigpt.config import write_json
-        from wikigpt.evaluate import kept
+        from wikigpt.evaluate import kept, ladder
         from wikigpt.evaluate.articles import score_articles
-        from wikigpt.evaluate.ladder import COUNTERS, compressors, counter, model_rung, ordered, plot_ladder, table
         from wikigpt.evaluate.language_model import checked_context
         from wikigpt.runs import checkpoints
 
-        tokenizer = tokenizers.load(run.path / "tokenizer")
-        rungs = []
-        if self.ladder:
-            rungs += compressors(own, texts, tokenizer)
-            rungs += [counter(kind, own, texts, tokenizer) for kind in COUNTERS]
-        asked = find_checkpoint(run.path, self.checkpoint)
-        paths = dict.fromkeys([asked, *(checkpoints(run.path) if self.ladder else [])])
-        models = [(f"{run.name}, step {int(path.name.rpartition('_')[2]):,}", path.name) for path in paths]
-        ours = (("model", self._model(run, machine, checkpoint, title)) for title, checkpoint in models)
-        for kind, model in chain(
-            ours, (("other", model) for model in self._others(machine))
-        ):  # one at a time in memory
+        path = run.path / kept.FOLDER / f"ladder_{record['split']}.json"
+        what = {"run": run.name, "split": record["split"], "data": record["data"]}
+        what |= {"articles": len(texts), "bytes": sum(text.bytes for text in texts)}
+        found = kept.read(path)
+
+        def add(*rungs: "Rung") -> None:
+            nonlocal found
+            found = ladder.climbed(rungs, found, **what)
+            write_json(path, found)
+
+        def score(model: "LanguageModel", kind: str) -> None:
             context, stride = checked_context(self.context, self.stride, model)
-            articles = score_articles(model, texts, data.tokenizer_hash, context, stride)
-            rungs.append(model_rung(model.name, f"context {context:,}, stride {stride:,}", articles, kind))
-        found: dict[str, Any] = {"run": run.name, "split": name, "data": data.name, "articles": len(texts)}
-        found["rungs"] = ordered(rungs)
-        write_json(run.path / kept.FOLDER / f"ladder_{name}.json", found)
-        picture = plot_ladder(run.path / kept.FOLDER / f"ladder_{name}.png", found)
+            scored = score_articles(model, texts, texts[0].data.tokenizer_hash, context, stride)
+            add(ladder.model_rung(model.name, context, stride, scored, kind))
+
+        if self.ladder and own is not None:
+            tokenizer = tokenizers.load(run.path / "tokenizer")
+            add(*ladder.compressors(own, texts, tokenizer))
+            add(*(ladder.counter(kind, own, texts, tokenizer) for kind in ladder.COUNTERS))
+        title = title_of(run.name, checkpoint)
+        add(ladder.model_rung(title, record["context"], record["stride"], articles, "model"))
+        for other in [path.name for path in checkpoints(run.path) if self.ladder and path.name != checkpoint]:
+            score(self._model(run, machine, other, title_of(run.name, other)), "model")
+        for model in self._others(machine):
+            score(model, "other")
+        picture = ladder.plot_ladder(path.with_suffix(".png"), found)
         if not self.common.json:
-            print(table(found))
+            print(ladder.table(found))
         logger.info(f"ladder: {picture}")
         return list(found["rungs"])
 
-    def _tasks(self, run: "Run", machine: "Machine", settings: Settings) -> dict[str, Any]:
-        """Benchmarks, for the run and all --hf models: said, and written into the run."""
-        from wikigpt.checkpoint import find_checkpoint
+    def _tasks(self, run: "Run", machine: "Machine", folder: Path, settings: Settings) -> dict[str, Any]:
+        """Benchmarks, for the run and all --hf models: said, and written into the run after each."""
         from wikigpt.evaluate import kept
+        from wikigpt.evaluate.cloze import cloze
         from wikigpt.evaluate.held_out import refuse, trained_titles, training_data
-        from wikigpt.evaluate.tasks import in_line, prepared, read_task, read_wikitext, wikitext_titles
+        from wikigpt.evaluate.tasks import in_line, measure, read_task, read_wikitext, wikitext_titles
 
-        named = [read_task(task) for task in self.tasks]
-        trained = training_data(run.config, settings.DATAFOLDER)
+        named, questions, trained = [read_task(task) for task in self.tasks], [], {}
+        folders = training_data(run.config, settings.DATAFOLDER)
         for task, path in named:
             if path is not None and task.startswith("wikitext"):
                 titles = wikitext_titles(read_wikitext(path))
-                refuse(task, trained_titles(trained, titles), len(titles), self.with_trained_on)
-        choices = self._cloze(run, trained, settings) if ("cloze", None) in named else []
-        measures = {task: prepared(task, path, choices, self.context, self.stride, self.limit) for task, path in named}
-        checkpoint = find_checkpoint(run.path, self.checkpoint).name
+                seen = trained_titles(folders, titles)
+                refuse(task, seen, len(titles), self.with_trained_on)
+                trained[task] = {"trained_on": len(seen)} if seen else {}
+        if ("cloze", None) in named:
+            texts = self._texts(run, self._find_data(run, settings)[0], self._splits, settings)
+            questions = cloze([t for t in texts if self.with_trained_on or not t.trained_on])[: self.limit]
+        measures = {task: measure(task, path, questions, self.context, self.stride, self.limit) for task, path in named}
         found: dict[str, dict[str, Any]] = {task: {} for task in measures}
         for model in chain([self._model(run, machine, self.checkpoint, run.name)], self._others(machine)):
-            for task, measure in measures.items():
-                found[task][model.name] = measure(model)
-                logger.info(f"{task}, {model.name}: {in_line(found[task][model.name])}")
-        kept.add(kept.folder_of(run.path, checkpoint) / "tasks.json", found)
+            for task, ask in measures.items():
+                name = model.name if model.name != run.name or not found[task] else f"{model.name} (transformers)"
+                found[task][name] = ask(model) | trained.get(task, {})
+                logger.info(f"{task}, {name}: {in_line(found[task][name])}")
+                kept.add(folder / "tasks.json", {task: found[task]})
         return {"tasks": found}
 
-    def _cloze(self, run: "Run", trained: "list[DataFolder]", settings: Settings) -> "list[Choice]":
-        """Questions about held-out articles."""
-        from wikigpt import tokenizer as tokenizers
-        from wikigpt.data.shards import find_data
-        from wikigpt.evaluate.articles import read_texts
-        from wikigpt.evaluate.cloze import cloze
-        from wikigpt.evaluate.held_out import marked
-
-        data = find_data(settings.DATAFOLDER, self.data or run.config.data)
-        tokenizer = tokenizers.load(data.path / "tokenizer")
-        splits = ("validation", "test") if self.split == "both" else (self.split,)
-        texts = [text for split in splits for text in read_texts(data, split, tokenizer)]
-        return cloze(self._counted(marked(texts, trained), run), self.limit)
-
-    def _harness(self, run: "Run", machine: "Machine", settings: Settings) -> dict[str, Any]:
+    def _harness(self, run: "Run", machine: "Machine", folder: Path, settings: Settings) -> dict[str, Any]:
         """lm-evaluation-harness's tasks: said, and written into the run."""
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
         from wikigpt.backend import use_backend
-        from wikigpt.checkpoint import find_checkpoint
         from wikigpt.evaluate import kept
         from wikigpt.evaluate.harness import Harness, harness_scores
         from wikigpt.evaluate.held_out import training_data
@@ -292,15 +323,14 @@ class Evaluate:
         use_backend(model, machine)
         harness = Harness(of_run(run.name, model, tokenizer, machine), model, tokenizer)
         trained = training_data(run.config, settings.DATAFOLDER)
-        with redirect_stderr(io.StringIO()):  # progress bars that no setting silences
-            found = harness_scores(harness, self.lm_eval, self.limit, trained, self.with_trained_on)
+        found = harness_scores(harness, self.lm_eval, self.limit, trained, self.with_trained_on)
         for task, scores in found.items():
             logger.info(f"{task}: {in_line(scores)}")
-        kept.add(kept.folder_of(run.path, find_checkpoint(run.path, self.checkpoint).name) / "lm_eval.json", found)
+        kept.add(folder / "lm_eval.json", found)
         return {"lm_eval": found}
 
 
-def _extremes(record: dict[str, Any]) -> str:
-    """The best and the worst article."""
-    best, worst = record["best"][0], record["worst"][0]
-    return f"best {best['title']} ({best['bits_per_byte']:.2f}), worst {worst['title']} ({worst['bits_per_byte']:.2f})"
+def title_of(run: str, checkpoint: str) -> str:
+    """How a checkpoint is called on the ladder: "en-demo, step 873"."""
+    kind, _, number = checkpoint.partition("_")
+    return f"{run}, {kind} {int(number):,}"

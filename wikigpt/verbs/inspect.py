@@ -3,15 +3,16 @@
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import tyro
 from loguru import logger
 
-from wikigpt.errors import ConfigError, RunError
+from wikigpt.errors import ConfigError, DataError, RunError, WikiGPTError
 from wikigpt.verbs.common import Common, Outcome, Settings, colour_on
 
 if TYPE_CHECKING:
+    from wikigpt.analysis.memory import Passage
     from wikigpt.data.passages import Passages
     from wikigpt.hardware import Machine
     from wikigpt.runs import Run
@@ -21,22 +22,25 @@ if TYPE_CHECKING:
 Part = Literal["surprise", "passages", "attention", "lens", "norms"]
 INSIDE = 96  # tokens whose attention and lens are shown
 PASSAGE = 8  # tokens from which on a passage is shown
+MOST = 10_000  # tokens of a text that are looked at: a browser takes seconds for so many
+SMALL = 50_000_000  # training tokens that are indexed without being asked to: seconds
 
 
 @dataclass
 class RunsInspect:
     """Look inside a run: its surprise at a text, attention, logit lens, where it learned a phrase, what it memorised."""
 
-    run: tyro.conf.Positional[str | None] = None
+    run: str | None = None
     """name or path of the run; the newest finished one unless given"""
     title: str | None = None
-    """the article of this title, from its data"""
+    """the article of this title (or page id, or that holds a token: train:123), from its data; without any text the first of
+    validation"""
     input: str | None = None
     """this text"""
     file: Path | None = None
     """the text of this file"""
-    show: tuple[Part, ...] = ("surprise", "passages", "attention", "lens", "norms")
-    """what of it"""
+    show: tuple[Part, ...] | None = None
+    """what of it; all unless given (passages only where the training text is indexed already, or small)"""
     neighbours: str | None = None
     """instead: the nearest embeddings of the tokens of this text"""
     learned_from: str | None = None
@@ -97,6 +101,17 @@ class RunsInspect:
         both = [flag for group in (what, texts) for flag, value in group.items() if value]
         if len(both) > 1:
             raise ConfigError(f"{both[0]} looks at no text of its own.", f"Leave out {both[1]}.")
+        if self.out is not None and (alone := [flag for flag in what if what[flag] and flag != "--writing"]):
+            raise ConfigError(f"{alone[0]} writes no file.", "Leave out --out.")
+        if self.show == ():
+            raise ConfigError("--show says nothing.", "Name a part, or leave it out.")
+        for flag, text in (
+            ("--learned_from", self.learned_from),
+            ("--neighbours", self.neighbours),
+            ("--title", self.title),
+        ):
+            if text is not None and not text.strip():
+                raise ConfigError(f"{flag} is empty.", "Give some text.")
         for name, value in (("num_samples", self.num_samples), ("max_gen", self.max_gen)):
             if value < 1:
                 raise ConfigError(f"{name} is {value}.", "Give 1 or more.")
@@ -127,17 +142,14 @@ class RunsInspect:
         return {"passage": asdict(found) if found else None}
 
     def _neighbours(self, model: "GPTModel", tokenizer: "Tokenizer") -> dict[str, Any]:
-        from wikigpt.analysis.inside import nearest
+        from wikigpt.analysis.inside import nearest, shown
 
-        ids = tokenizer.encode(self.neighbours or "").tolist()
-        if not ids:
-            raise ConfigError("--neighbours is empty.", "Give a word.")
-        found = {}
-        for token in ids:
-            name = tokenizer.decode([token])
-            found[name] = nearest(model, tokenizer, token)
+        found = []
+        for token in tokenizer.encode(self.neighbours or "").tolist():
+            near = nearest(model, tokenizer, token)
+            found.append({"id": token, "text": shown(tokenizer, token), "nearest": near})
             if not self.common.json:
-                print(f"{name!r}: " + ", ".join(f"{word!r} {cosine:.2f}" for word, cosine in found[name]))
+                print(f"{shown(tokenizer, token)!r}: " + ", ".join(f"{word!r} {cosine:.2f}" for word, cosine in near))
         return {"neighbours": found}
 
     def _memorised(self, run: "Run", model: "GPTModel", tokenizer: "Tokenizer", settings: Settings) -> dict[str, Any]:
@@ -156,56 +168,68 @@ class RunsInspect:
             print(f"{found.held_out_share:.1%} of {found.held_out_tokens:,} tokens of held-out articles do")
             for one in found.longest:
                 print(f"{one.tokens:4} tokens from {one.title or '(untitled)'} {one.url}: {one.text!r}")
-        return found.record()
+        return asdict(found)
 
     def _text(
         self, run: "Run", model: "GPTModel", tokenizer: "Tokenizer", machine: "Machine", settings: Settings
     ) -> dict[str, Any]:
         """The page of one text, and its surprise in the terminal."""
-        from wikigpt.analysis.inside import logit_lens, look_inside, norms
-        from wikigpt.analysis.memory import passages_of
+        from wikigpt.analysis.inside import lens_words, look_inside, norms
         from wikigpt.analysis.pages import Look, html, in_colours, in_lines
         from wikigpt.analysis.surprise import pieces, surprise
         from wikigpt.config import write_text
         from wikigpt.evaluate.language_model import of_run
 
-        what, note, ids = self._chosen_text(run, tokenizer, settings)
-        context = model.config.context_length
-        language_model = of_run(run.name, model, tokenizer, machine)
+        show: tuple[Part, ...] = get_args(Part) if self.show is None else self.show
+        about, ids, context = *self._chosen_text(run, tokenizer, settings), model.config.context_length
+        if len(ids) > MOST:
+            about["note"] += f" The first {MOST:,} of {len(ids) - 1:,} tokens."
+            ids = ids[: MOST + 1]
         found: dict[str, Any] = {}
-        if "surprise" in self.show:
+        if "surprise" in show:
+            language_model = of_run(run.name, model, tokenizer, machine)
             found["tokens"] = surprise(language_model, tokenizer, ids, context, max(1, context // 2))
-        if "passages" in self.show:
-            found["passages"] = passages_of(ids[1:], self._index(run, settings), tokenizer, PASSAGE)
+        if "passages" in show and not about.pop("trained_on", False):
+            found["passages"] = self._passages(run, ids[1:], tokenizer, settings)
         short = ids[: min(INSIDE, context)]
         found["words"] = list(pieces(tokenizer, short))
-        if "attention" in self.show or "lens" in self.show:
+        if "attention" in show or "lens" in show:
             inside = look_inside(model, short)
-            if "attention" in self.show:
-                found["attention_LHTT"] = inside.attention_LHTT
-            if "lens" in self.show:
-                tokens, sure = (layers[..., 0].tolist() for layers in logit_lens(model, inside))
-                found["lens"] = [
-                    [(tokenizer.decode([token]), p) for token, p in zip(row, chances, strict=True)]
-                    for row, chances in zip(tokens, sure, strict=True)
-                ]
-        if "norms" in self.show:
-            found["norms"] = norms(model, ids[: context + 1])
+            found["attention_LHTT"] = inside.attention_LHTT if "attention" in show else None
+            found["lens"] = lens_words(model, tokenizer, inside) if "lens" in show else ()
+        if "norms" in show:
+            found |= {"norms": norms(model, ids[: context + 1]), "norms_of": min(len(ids) - 1, context)}
+        about.pop("trained_on", None)
         path = self.out or run.path / "look.html"
-        write_text(path, html(Look(run.name, what, note, **found)))
+        write_text(path, html(Look(run.name, **about, **found)))
         if not self.common.json and "tokens" in found:
             print(in_colours(found["tokens"]) if colour_on(sys.stdout) else in_lines(found["tokens"]))
         logger.info(f"page: {path}")
-        record: dict[str, Any] = {
-            "page": str(path),
-            "what": what,
-            "tokens": [asdict(t) for t in found.get("tokens", ())],
-        }
-        record["norms"] = [asdict(norm) for norm in found.get("norms", ())]
-        return record | {"passages": [asdict(one) for one in found.get("passages", ())]}
+        record = {name: [asdict(one) for one in found.get(name) or ()] for name in ("tokens", "norms", "passages")}
+        return {"page": str(path), "what": about["what"], "lens": found.get("lens", ())} | record
 
-    def _chosen_text(self, run: "Run", tokenizer: "Tokenizer", settings: Settings) -> tuple[str, str, list[int]]:
-        """What it is called, where it is from, and its ids behind an end-of-text."""
+    def _passages(
+        self, run: "Run", ids: list[int], tokenizer: "Tokenizer", settings: Settings
+    ) -> "list[Passage] | None":
+        """None where they cannot be found and were not asked for by name."""
+        from wikigpt.analysis.memory import passages_of
+        from wikigpt.data.passages import is_indexed
+        from wikigpt.data.shards import find_data
+
+        try:
+            folders = [folder for folder, _ in find_data(settings.DATAFOLDER, run.config.data).parts]
+            waiting = sum(folder.training_tokens for folder in folders if not is_indexed(folder))
+            if self.show is None and waiting > SMALL:
+                raise RunError("The training text is not indexed yet.", "Ask for it with: --show passages")
+            return passages_of(ids, self._index(run, settings), tokenizer, PASSAGE)
+        except WikiGPTError as error:
+            if self.show is not None:
+                raise
+            logger.warning(f"without passages: {error.problem} {error.fix}")
+            return None
+
+    def _chosen_text(self, run: "Run", tokenizer: "Tokenizer", settings: Settings) -> tuple[dict[str, Any], list[int]]:
+        """What it is called and where it is from, and its ids behind an end-of-text."""
         if self.input is not None or self.file is not None:
             try:
                 text = self.input if self.file is None else self.file.read_text(encoding="utf-8-sig")
@@ -214,16 +238,25 @@ class RunsInspect:
             ids = tokenizer.encode(text or "").tolist()
             if not ids:
                 raise ConfigError("The text is empty.", "Give some with --input, --file or --title.")
-            return (str(self.file.name) if self.file else "A text"), "", [tokenizer.end_of_text, *ids]
+            name = str(self.file.name) if self.file else "A text"
+            return {"what": name, "note": ""}, [tokenizer.end_of_text, *ids]
         from wikigpt.data.lookup import look_up
         from wikigpt.data.shards import find_data
 
-        folder = find_data(settings.DATAFOLDER, run.config.data).parts[0][0]
-        if folder.tokenizer_hash != run.config.tokenizer_hash:
-            raise RunError(
-                f"{folder.path} has another tokenizer than {run.name}.", "Give the text with --input or --file."
-            )
-        article = look_up(folder, self.title or "validation:0")
-        seen = "trained on" if article.row["split"] == "train" else "never trained on"
-        note = f"An article of {folder.name} that it was {seen} ({article.row['split']}). {article.row['url']}"
-        return article.row["title"], note, [tokenizer.end_of_text, *article.ids.tolist()]
+        data = find_data(settings.DATAFOLDER, run.config.data)
+        if data.tokenizer_hash != run.config.tokenizer_hash:
+            problem = f"{data.spec} has another tokenizer than {run.name}."
+            raise RunError(problem, "Give the text with --input or --file.")
+        for number, (folder, _) in enumerate(data.parts, 1):
+            try:
+                article = look_up(folder, self.title or "validation:0")
+                break
+            except DataError:
+                if number == len(data.parts):
+                    raise
+        row = article.row
+        trained_on = row["split"] == "train"
+        seen = "trained on, all of it" if trained_on else "never trained on"
+        note = f"An article of {folder.name} that it was {seen} ({row['split']})."
+        about = {"what": row["title"], "note": note, "url": row["url"], "trained_on": trained_on}
+        return about, [tokenizer.end_of_text, *article.ids.tolist()]

@@ -11,7 +11,8 @@ from wikigpt.verbs.common import Common, Outcome, Settings
 
 @dataclass
 class Runs:
-    """List all runs, the newest first: data, size, tokens, bits per byte, state, and the next command."""
+    """List all runs, the newest first, and for each the next command. `runs compare` sets some side by side, `runs inspect`
+    looks inside one."""
 
     common: tyro.conf.OmitArgPrefixes[Common] = field(default_factory=Common)
 

@@ -4,6 +4,7 @@ const tip = document.getElementById("tip");
 
 function said(text) {
   const code = document.createElement("code");
+  code.dir = "auto";
   code.textContent = JSON.stringify(text).slice(1, -1);
   return code;
 }
