@@ -84,10 +84,14 @@ def fit(sizes: np.ndarray, bits: np.ndarray, starts: list[tuple[float, float, fl
         off = np.abs(np.log(law(logs, sizes)) - np.log(bits))
         return float(np.where(off < 1e-3, off**2 / 2, 1e-3 * (off - 5e-4)).sum()) * 1e6
 
-    found = [minimize(huber, start, method="L-BFGS-B", options={"ftol": 1e-14, "maxiter": 5000}) for start in starts]
+    found = [
+        minimize(huber, start, method="L-BFGS-B", bounds=BOUNDS, options={"ftol": 1e-14, "maxiter": 5000})
+        for start in starts
+    ]
     return min(found, key=lambda one: one.fun).x
 
 
+BOUNDS = [(-3.0, 2.0), (-5.0, 15.0), (0.01, 2.0)]  # of log E, log A, alpha
 GRID = [(np.log(e), a, alpha) for e in (0.5, 1.0, 1.3) for a in (1.0, 3.0, 5.0) for alpha in (0.1, 0.3, 0.5)]
 
 

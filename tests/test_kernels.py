@@ -212,6 +212,7 @@ def test_a_backend_that_cannot_be_gets_one_line(train, tmp_path, capsys, flags, 
 BUILD = "from wikigpt.kernels import Kernels; Kernels(1)"
 
 
+@pytest.mark.slow
 def test_built_by_two_at_once_and_again_where_damaged(nothing_built):
     both = [subprocess.Popen([sys.executable, "-c", BUILD]) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]

@@ -261,6 +261,7 @@ def test_out_of_memory_on_one_rank_is_out_of_memory_on_all(data, tmp_path, ranks
     assert losses(tmp_path / "models/r") == pytest.approx(losses(tmp_path / "models/one"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_the_middle_of_a_step_ends_all_with_what_to_do(data, tmp_path):
     command = training_command("--device cpu --drop_rate 0 --threads 1 --run r", LENGTH)
     processes = start(2, tmp_path, with_little_memory, data.path.parent, command, 1, 7)
@@ -342,6 +343,7 @@ def test_data_that_one_machine_lacks_is_said_by_the_first_rank(data, tmp_path):
     assert not list(tmp_path.glob("*/models"))
 
 
+@pytest.mark.slow
 def test_torchrun_and_the_script(data, train, tmp_path):
     """As the README has it."""
     assert train("--drop_rate 0 --run one") == 0

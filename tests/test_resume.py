@@ -33,7 +33,10 @@ def models(tmp_path):
 MODERN = "--arch qwen3 --qkv_bias False --drop_rate 0 --tie_embeddings False --zero_init True --momentum 0.95"
 
 
-@pytest.mark.parametrize("flags", ["--optimizer adamw", "--optimizer muon", MODERN])
+ADAMW = pytest.param("--optimizer adamw", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("flags", [ADAMW, "--optimizer muon", MODERN])
 def test_a_stopped_run_ends_as_one_that_never_stopped(train, models, tmp_path, flags):
     def train_so(more):
         return train(f"{flags} {more}")
@@ -257,6 +260,7 @@ def test_a_run_begins_with_the_weights_of_another(train, models, capsys):
     assert "neither a run nor a folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_profile_is_a_trace_and_changes_nothing(train, models):
     assert train("--run plain") == 0 and train("--run profiled --profile") == 0
     assert state(models / "plain") == state(models / "profiled")

@@ -51,6 +51,7 @@ def test_wandb_offline_keeps_it_in_the_run(train, tmp_path, monkeypatch):
     assert (run / "wandb_id").read_text().strip() in file.name
 
 
+@pytest.mark.slow
 def test_without_a_login_it_says_what_to_do(data, tmp_path):
     pytest.importorskip("wandb")
     home = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")} | {"HOME": str(tmp_path)}
@@ -70,6 +71,7 @@ def test_one_that_is_not_there_gets_one_line(monkeypatch):
     assert numbers("train", {"step": 3, "loss": 1.5, "part": "all", "grad_norm": None}) == {"train/loss": 1.5}
 
 
+@pytest.mark.slow
 def test_neither_is_imported_unless_it_is_asked_for(data, tmp_path):
     code = (
         "import sys; from helpers import wikigpt; from pathlib import Path; import os; os.chdir(sys.argv[2])\n"

@@ -324,6 +324,7 @@ def test_one_number_is_a_model_and_its_training(data, tmp_path, monkeypatch, cap
     assert "--depth is 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_tokens_per_parameter_end_a_run_before_its_epochs(train, tmp_path, data, capsys):
     short = "--batch_size 8 --eval_every 999"
     parameters = 45_792

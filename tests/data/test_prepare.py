@@ -81,7 +81,8 @@ def contents(folder: Path) -> dict[str, str]:
 def test_twice_and_with_one_or_four_workers_the_bytes_are_the_same(tmp_path, data):
     again = prepare(sample("es"), PrepareSettings("bpe", 1000, 0.03), tmp_path / "es", workers=4)
     once_more = prepare(sample("es"), PrepareSettings("bpe", 1000, 0.03), tmp_path / "other", workers=1)
-    assert contents(data.path) == contents(again.path) == contents(once_more.path)
+    own = {name: value for name, value in contents(data.path).items() if "passages" not in name}  # made by other tests
+    assert own == contents(again.path) == contents(once_more.path)
 
 
 def test_segments_and_processes_change_nothing(tmp_path, monkeypatch):

@@ -56,6 +56,7 @@ def test_the_ladder_of_a_run_and_of_its_export_in_transformers(at_house, house, 
     assert "The ladder" in (house / "models/r/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_another_model_joins_the_ladder_and_a_wrong_one_is_said_at_once(at_house, house, capsys):
     assert at_house("evaluate --run r --split test --ladder") == 0
     before = {rung["name"] for rung in read_ladder(house / "models/r")["rungs"]}

@@ -210,6 +210,7 @@ def test_a_cloze_of_a_run(at_house, capsys):
     assert both["r"]["acc"] == both["exports/r"]["acc"] and both["r"]["questions"] <= 30
 
 
+@pytest.mark.slow
 def test_files_come_from_the_hub(at_house, house, tmp_path):
     """In a process of its own, through the hub's real client: the file of each benchmark, found by its name."""
     parquet = io.BytesIO()

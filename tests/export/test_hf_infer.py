@@ -46,6 +46,7 @@ def test_the_newest_export_with_its_own_code_offline(infer, house, exported):
     assert done.stdout.rstrip("\n") == ours.rstrip("\n")
 
 
+@pytest.mark.slow
 def test_a_modern_export_runs_in_the_stock_class(infer, at_house, house, tmp_path):
     assert at_house(f"export --run m --folder {tmp_path}/out") == 0
     done = infer("--repo_id", str(tmp_path / "out"), "--input", "# Luna\n\n", "--temperature", "0", "--max_gen", "20")
@@ -55,6 +56,7 @@ def test_a_modern_export_runs_in_the_stock_class(infer, at_house, house, tmp_pat
     assert done.stdout.rstrip("\n") == ours.rstrip("\n")
 
 
+@pytest.mark.slow
 def test_from_the_hub_stock_classes_unless_its_code_was_asked_for_at_a_commit(infer, exported):
     with Hub() as hub:
         commit = hub.commit("model", "someone/wiki", "main", {p.name: p.read_bytes() for p in exported.iterdir()})

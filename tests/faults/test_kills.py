@@ -82,7 +82,7 @@ def killed_at(data, tmp_path, whole, fatal):
     check(tmp_path / "models" / "r", whole)
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", [1, *(pytest.param(part, marks=pytest.mark.slow) for part in (0, 2))])
 def test_a_kill_inside_a_save_loses_nothing(data, tmp_path, whole, part):
     """At three places spread over all that a run does to the file system."""
     run, touches = whole
