@@ -72,11 +72,6 @@ def test_a_reader_that_goes_away_is_no_error(house):
     assert done.stdout == "x" and "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
-def test_evaluate_prints_the_figures(house):
-    done = wikigpt("evaluate", "--split", "test", cwd=house)
-    assert done.returncode == 0 and "bits per byte" in done.stderr and "Kneser-Ney bigram" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

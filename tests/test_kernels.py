@@ -154,6 +154,7 @@ def test_a_model_has_the_same_loss_and_gradients(config):
     assert again[0] == close and all(torch.equal(again[1][name], g) for name, g in rough.items())
 
 
+@pytest.mark.slow
 def test_a_run_learns_as_in_float32_and_is_made_twice_alike(train, tmp_path):
     flags = "--n_heads 4 --model_config modern_tiny --context_length 64 --emb_dim 64 --drop_rate 0 --n_layers 2"
     length = "--batch_size 8 --max_steps 40 --warmup_steps 4 --eval_every 40 --eval_tokens 500"

@@ -315,6 +315,7 @@ def diverging(number, datafolder, command):
     return wikigpt(command, datafolder)
 
 
+@pytest.mark.slow
 def test_mistakes_are_said_once_and_end_all(data, tmp_path, ranks):
     assert ranks(2, "--run r --emb_dim 33") == [2, 2]
     assert len(said(tmp_path).strip().splitlines()) <= 3 and "emb_dim 33" in said(tmp_path) and not said(tmp_path, 1)

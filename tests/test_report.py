@@ -3,6 +3,8 @@
 import re
 from html.parser import HTMLParser
 
+import pytest
+
 from wikigpt.config import write_text
 from wikigpt.metrics import MetricsLog, read_metrics, thinned
 from wikigpt.report import write_report
@@ -63,6 +65,7 @@ def test_a_run_without_figures_has_a_report_too(train, tmp_path):
     assert "finished" in write_report(run).read_text()
 
 
+@pytest.mark.slow
 def test_a_long_run_is_thinned_out(train, tmp_path):
     rows = [{"step": step} for step in range(100_001)]
     shown = thinned(rows)

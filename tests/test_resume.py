@@ -302,6 +302,7 @@ def test_growing_twice_and_in_between_shrinking_is_possible(train, models):
     assert {"aside_00000012", "aside_00000020"} <= {path.name for path in (models / "r" / "checkpoints").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_by_path_and_names_that_cannot_be(train, models, data, capsys):
     assert train("--run r --schedule constant --max_steps 6") == 0
     assert wikigpt("train --run models/r --max_steps 8", data.path.parent) == 0

@@ -287,6 +287,7 @@ def test_on_a_card_the_largest_part_is_found_by_trying(data, machine, nano, monk
     assert fitting_batch(model, settings, data, on_card, 0) is None
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_what_is_in_it_and_the_steps_stay_the_same(train, tmp_path, monkeypatch, capsys):
     length = "--max_steps 6 --warmup_steps 2 --eval_every 3 --eval_tokens 500"
     assert train("--run a --batch_size 2 --gradient_accumulation_steps 4", length) == 0
@@ -311,6 +312,7 @@ def test_out_of_memory_halves_what_is_in_it_and_the_steps_stay_the_same(train, t
 QUICK = "--max_steps 2 --batch_size 2 --eval_tokens 100 --dtype float32 --threads 2"
 
 
+@pytest.mark.slow
 def test_one_number_is_a_model_and_its_training(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert wikigpt(f"train --depth 2 {QUICK}", data.path.parent) == 0

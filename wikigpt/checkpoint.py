@@ -180,12 +180,14 @@ def rewind(run: Path, old: RunConfig, new: RunConfig) -> str | None:
         return "no checkpoint from before the learning rate fell is left: it rises again"
     for path in fallen:
         aside = path.with_name(f"aside_{step_of(path):08d}")
+        measured = run / "evaluation"  # by the name of the checkpoint: what was measured of it goes first, and with it
+        if (measured / path.name).exists():
+            shutil.rmtree(measured / aside.name, ignore_errors=True)
+            (measured / path.name).rename(measured / aside.name)
+        for ladder in measured.glob("ladder_*"):  # it has the old weights under a name that will come again
+            ladder.unlink()
         shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
         path.rename(aside)
-        measured = run / "evaluation"  # by the name of the checkpoint: what was measured of it goes with it
-        shutil.rmtree(measured / aside.name, ignore_errors=True)
-        if (measured / path.name).exists():
-            (measured / path.name).rename(measured / aside.name)
     write_text(run / "latest", before[0].name + "\n")
     _write_best(run)
     kept = "what came after is kept as checkpoints/aside_..."

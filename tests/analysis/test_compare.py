@@ -30,6 +30,9 @@ def test_the_same_articles_are_compared_in_pairs(at_house, house):
     low, high = found["interval"]
     alone = [record["bits_per_byte_interval"] for record in records]
     assert low < found["better_by"] < high and high - low < min(b - a for a, b in alone)
+    assert at_house("evaluate --run m --split test --stride 8") == 0
+    assert paired(*runs) is None  # scored in another way
+    assert at_house("evaluate --run m --split test") == 0
     nobody = paired(runs[0], runs[0])
     assert nobody["better_by"] == 0 and nobody["interval"] == (0, 0)
 

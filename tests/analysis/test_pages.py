@@ -28,9 +28,11 @@ def test_an_article_and_parts_of_a_page(at_house, house, data, capsys):
     page = (house / "models/m/look.html").read_text()
     assert "never trained on (validation)" in page and "Logit lens" not in page
     assert "%" in said.out and f"page: {'models/m/look.html'}" in said.err
-    assert at_house("runs inspect --run m --title train:5000 --show passages surprise") == 0
+    assert at_house("runs inspect --run m --title train:5000") == 0
     page = (house / "models/m/look.html").read_text()
-    assert "trained on, all of it (train)" in page and "says the same" not in page  # it would find itself
+    assert "that it was trained on (train)" in page and "says the same" not in page  # it would find itself
+    assert at_house("runs inspect --run m --title train:5000 --show passages") == 0
+    assert "says the same" in (house / "models/m/look.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,9 @@ def test_the_exported_model_costs_the_same_in_transformers(house, data, tokenize
         ("--tasks lambada=nofile.jsonl", "There is no file nofile.jsonl"),
         ("--tasks cloze --ladder", "Give one of them"),
         ("--tasks cloze --limit 0", "limit is 0"),
+        ("--limit 5", "--limit is for benchmarks"),
+        ("--tasks cloze cloze", "cloze was named twice"),
+        ("--hf exports/r --context 33", "exports/r has 1 to 32"),
         ("--data other", "is not a prepared data folder"),
     ],
 )

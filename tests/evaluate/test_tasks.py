@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,7 @@ from loopback_hub_data import DatasetHub
 
 from wikigpt.config import ModelConfig
 from wikigpt.errors import DataError
-from wikigpt.evaluate.articles import read_texts
+from wikigpt.evaluate.articles import Text, read_texts
 from wikigpt.evaluate.cloze import Question, cloze, hide
 from wikigpt.evaluate.language_model import of_run
 from wikigpt.evaluate.tasks import (
@@ -154,6 +155,19 @@ def test_a_hellaswag_without_answers_is_said(tmp_path):
             read_hellaswag(path)
 
 
+def test_a_title_inside_of_a_word_is_no_question(data, tokenizer):
+    row = {"title": "Art", "id": "", "url": ""}
+
+    def lead(text):
+        return hide(Text(row, np.array([0]), f"# Art\n\n{text}", data))
+
+    assert lead("The Arthurian legends are old, and were told for a very long time by many.") is None
+    assert lead("Art is a diverse range of human activity, and of what comes of it.").behind.startswith(" is a diverse")
+    assert lead("No title here at all, however long the text may go on and on and on.") is None
+    row["title"] = ""
+    assert lead("A text that has no title at all, however long it may go on.") is None
+
+
 def test_a_cloze_hides_the_title_and_judges_by_the_same_words(data, tokenizer, language_model):
     texts = list(read_texts(data, "validation", tokenizer))
     choices = cloze(texts)
@@ -236,7 +250,7 @@ def test_files_come_from_the_hub(at_house, house, tmp_path):
         assert found["wikitext103"]["r"]["words"] == len(TOKENS.strip().split(" "))
         assert found["hellaswag"]["r"]["questions"] == 2 and found["lambada"]["r"]["questions"] == 1
         del server.files["Rowan/hellaswag"]
-        command[-2:] = ["hellaswag"]
+        command[4:] = ["hellaswag"]
         environment["HF_HOME"] = str(tmp_path / "empty")
         done = subprocess.run(
             [sys.executable, "-m", "wikigpt", *command], cwd=house, env=environment, capture_output=True, text=True

@@ -36,6 +36,7 @@ def infer(house, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_newest_export_with_its_own_code_offline(infer, house, exported):
     """Flagless; the text is what our generator writes, streamed, beyond the context."""
     os.utime(exported / "config.json")

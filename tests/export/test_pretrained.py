@@ -159,6 +159,7 @@ def test_what_is_no_plain_gpt2_is_refused(exported, tmp_path, change, says):
         read_pretrained("models", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_run_remembers_whose_text_its_weights_had_seen(house, at_house, tmp_path):
     assert at_house(f"train --init_from r --run younger --fresh {MORE}") == 0
     run = RunConfig.load(house / "models/younger/run.json")

@@ -12,7 +12,7 @@ from typing import Any
 
 from wikigpt.config import flat
 from wikigpt.evaluate.articles import interval
-from wikigpt.evaluate.kept import FOLDER
+from wikigpt.evaluate.kept import FOLDER, read
 from wikigpt.metrics import last_score, picture_of_many, read_all
 from wikigpt.runs import Run
 
@@ -65,29 +65,40 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def paired(one: Run, other: Run) -> dict[str, Any] | None:
-    """By how many bits per byte `other` is better than `one` on the very same articles, with an interval: articles are
-    resampled for both alike, so that how hard they are falls out. None where `evaluate` has not scored both.
+    """By how many bits per byte `other` is better than `one` on the very same articles that neither was trained on, with an
+    interval: articles are resampled for both alike, so that how hard they are falls out. None where `evaluate` has not
+    scored both in the same way (context, stride, precision).
 
-    Source: Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation", (paired bootstrap).
+    Source: Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation" (paired bootstrap).
     """
     for split in ("test", "validation"):
         mine, theirs = (_articles(run, split) for run in (one, other))
-        if mine and mine.keys() == theirs.keys() and all(mine[key][1] == theirs[key][1] for key in mine):
-            gains = [(mine[key][0] - theirs[key][0]) / math.log(2) for key in mine]
-            sizes = [float(mine[key][1]) for key in mine]
-            record = {"run": one.name, "other": other.name, "split": split, "articles": len(mine)}
+        how = [[_record(run, split).get(name) for name in ("context", "stride", "dtype")] for run in (one, other)]
+        same = mine.keys() == theirs.keys() and all(mine[key][1] == theirs[key][1] for key in mine)
+        counted = [key for key in mine if same and not (mine[key][2] or theirs[key][2])]
+        if counted and how[0] == how[1]:
+            gains = [(mine[key][0] - theirs[key][0]) / math.log(2) for key in counted]
+            sizes = [float(mine[key][1]) for key in counted]
+            record = {"run": one.name, "other": other.name, "split": split, "articles": len(counted)}
             return record | {"better_by": sum(gains) / sum(sizes), "interval": interval(gains, sizes)}
     return None
 
 
-def _articles(run: Run, split: str) -> dict[tuple[str, str, str], tuple[float, int]]:
-    """Nats and bytes of each article, as `evaluate` found them at the run's newest step."""
+def _record(run: Run, split: str) -> dict[str, Any]:
+    return read(run.path / FOLDER / f"step_{run.step:08d}" / f"{split}.json")
+
+
+def _articles(run: Run, split: str) -> dict[tuple[str, str, str], tuple[float, int, bool]]:
+    """Nats and bytes of each article, and whether it was trained on, as `evaluate` found them at the run's newest step."""
     path = run.path / FOLDER / f"step_{run.step:08d}" / f"{split}.tsv"
     if not path.exists():
         return {}
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
-        return {(r["folder"], r["id"], r["title"]): (float(r["nats"]), int(r["bytes"])) for r in rows}
+        return {
+            (r["folder"], r["id"], r["title"]): (float(r["nats"]), int(r["bytes"]), r["trained_on"] == "True")
+            for r in rows
+        }
 
 
 def plot(runs: Sequence[Run], compared: Compared, path: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wikigpt.errors import RunError
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel, shared
 
@@ -64,7 +65,13 @@ def look_inside(model: GPTModel, ids: Sequence[int]) -> Inside:
             hook.remove()
     alone_LHTT = torch.ones(len(blocks), model.config.n_heads, 1, 1)  # a single token sees itself
     attention_LHTT = torch.cat(watching.weights_LBHTT).cpu() if len(ids) > 1 else alone_LHTT
-    return Inside(attention_LHTT, torch.cat(stream).float().cpu())
+    return Inside(attention_LHTT, _numbers(torch.cat(stream).float().cpu()))
+
+
+def _numbers(x: Tensor) -> Tensor:
+    if not x.isfinite().all():
+        raise RunError("The model's weights are no longer numbers.", "Take an earlier --checkpoint.")
+    return x
 
 
 @torch.no_grad()
@@ -96,7 +103,7 @@ def lens_words(model: GPTModel, tokenizer: Tokenizer, inside: Inside) -> list[li
 @torch.no_grad()
 def nearest(model: GPTModel, tokenizer: Tokenizer, token: int, count: int = 10) -> list[tuple[str, float]]:
     """The tokens whose embeddings point most nearly the same way, with the cosine of the angle."""
-    weight_VD = model.tok_emb.weight.detach().float()[: tokenizer.vocab_size]
+    weight_VD = _numbers(model.tok_emb.weight.detach().float()[: tokenizer.vocab_size])
     unit_VD = torch.nn.functional.normalize(weight_VD, dim=-1)
     cosines_V = unit_VD @ unit_VD[token]
     cosines_V[token] = -2.0
@@ -133,7 +140,7 @@ def norms(model: GPTModel, ids: Sequence[int]) -> list[Norm]:
     try:
         with torch.enable_grad():
             model.zero_grad()
-            model.loss(row[:, :-1], row[:, 1:]).backward()
+            _numbers(model.loss(row[:, :-1], row[:, 1:])).backward()
     finally:
         for hook in hooks:
             hook.remove()

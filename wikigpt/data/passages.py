@@ -22,7 +22,7 @@ from wikigpt.data.lookup import articles_at
 from wikigpt.data.shards import DataFolder
 from wikigpt.errors import ConfigError, DataError
 
-BLOCK = 2**26  # tokens that are sorted at once: 30 bytes each in memory while it lasts
+BLOCK = 2**26  # tokens of two bytes that are sorted at once, half as many of four: 2 GiB in memory while it lasts
 GLANCE = 64  # ids that are compared at first
 FOLDER, CONTENT = "passages", "passages.json"
 
@@ -110,7 +110,9 @@ class Passages:
                         _build(data, folder)
             except OSError as error:
                 problem = f"The index of {data.path} cannot be written ({error.strerror or error})."
-                raise DataError(problem, "Make room, or copy the data to where it can be.") from error
+                raise DataError(
+                    problem, "Make room, close what reads it, or copy the data to where it can be written."
+                ) from error
         dtype = np.dtype(data.manifest["dtype"])
         shards = {name: np.memmap(data.path / name, dtype, mode="r") for name in _shards(data)}
         self.blocks = [Block(folder, shards[record["shard"]], record) for record in _content(data)]
@@ -169,6 +171,7 @@ def _build(data: DataFolder, folder: Path) -> None:
     except ImportError as error:
         raise ConfigError("To search the training text takes pydivsufsort.", "Run: pip install pydivsufsort") from error
     dtype, blocks = np.dtype(data.manifest["dtype"]), list[dict[str, Any]]()
+    most = 2 * BLOCK // dtype.itemsize
     logger.info(f"indexing the training text of {data.name}: {data.training_tokens:,} tokens, once")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a kill
@@ -176,7 +179,7 @@ def _build(data: DataFolder, folder: Path) -> None:
     try:
         for name in _shards(data):
             tokens = np.memmap(data.path / name, dtype, mode="r")
-            for start, end in _whole_documents(np.fromfile(data.path / f"{name}.index", "<u8").astype(np.int64)):
+            for start, end in _whole_documents(np.fromfile(data.path / f"{name}.index", "<u8").astype(np.int64), most):
                 file = f"{name}.{len(blocks)}"
                 text = tokens[start:end].astype(dtype.newbyteorder(">")).view(np.uint8)
                 positions = divsufsort(text)
@@ -190,11 +193,11 @@ def _build(data: DataFolder, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _whole_documents(ends: np.ndarray) -> list[tuple[int, int]]:
-    """Cuts a shard after documents, into parts of at most BLOCK tokens (more where a single document is longer)."""
+def _whole_documents(ends: np.ndarray, most: int) -> list[tuple[int, int]]:
+    """Cuts a shard after documents, into parts of at most so many tokens (more where a single document is longer)."""
     cut, start = [], 0
     while start < (ends[-1] if len(ends) else 0):
-        last = np.searchsorted(ends, start + BLOCK, side="right") - 1
+        last = np.searchsorted(ends, start + most, side="right") - 1
         end = int(ends[last]) if last >= 0 and ends[last] > start else int(ends[np.searchsorted(ends, start, "right")])
         cut.append((start, end))
         start = end

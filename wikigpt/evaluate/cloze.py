@@ -20,7 +20,7 @@ import numpy as np
 
 from wikigpt.data.article import prompt
 from wikigpt.errors import DataError
-from wikigpt.evaluate.articles import Text
+from wikigpt.evaluate.articles import Text, count_words
 
 POOL = 2000  # articles that questions and wrong titles are taken from, the first by the order of their hashes
 LONGEST = 300  # characters that are scored
@@ -44,7 +44,7 @@ class Hidden:
     behind: str
 
 
-def cloze(texts: Sequence[Text], limit: int | None = None) -> list[Question]:
+def cloze(texts: Sequence[Text]) -> list[Question]:
     """Questions about articles, at most POOL of them. Raises DataError where there are none."""
     by_chance = sorted(texts, key=lambda text: hash_of(text.row["title"]))[:POOL]
     leads = [hidden for text in by_chance if (hidden := hide(text)) is not None]
@@ -56,7 +56,7 @@ def cloze(texts: Sequence[Text], limit: int | None = None) -> list[Question]:
             questions.append(Question(befores, lead.behind))
     if not questions:
         raise DataError("Too few of these articles name their title in their lead.", "Prepare more articles.")
-    return questions[:limit]
+    return questions
 
 
 def hash_of(title: str) -> bytes:
@@ -73,6 +73,8 @@ def hide(text: Text) -> Hidden | None:
     body = text.text.removeprefix(prompt(text.row["title"]))
     before, found, behind = body.split("\n\n")[0].partition(title)
     behind = behind.partition(title)[0][:LONGEST]
+    if behind[:1].isalpha() and count_words(body) is not None:  # inside of a word: "Art" in "Arthurian"
+        return None
     return Hidden(title, before, behind) if found and len(behind.strip()) >= SHORTEST else None
 
 

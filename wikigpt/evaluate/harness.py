@@ -15,7 +15,7 @@ from typing import Any
 from loguru import logger
 
 from wikigpt.data.shards import DataFolder
-from wikigpt.errors import ConfigError, DataError, WikiGPTError
+from wikigpt.errors import ConfigError, DataError, WikiGPTError, out_of_memory
 from wikigpt.evaluate.held_out import refuse, trained_titles
 from wikigpt.evaluate.language_model import LanguageModel, predict
 from wikigpt.evaluate.tasks import wikitext_titles
@@ -103,16 +103,19 @@ def harness_scores(
         raise DataError(f"There is no file {missing[0]}.", "Name a task, or its YAML file.")
     with _quietly(names):
         loaded = TaskManager(include_defaults=len(files) < len(names)).load(list(names))
+    seen: dict[str, set[str]] = {}
     for name, task in loaded["tasks"].items():
         titles = [title for doc in task.eval_docs for title in document_titles(doc)]
-        refuse(name, trained_titles(trained, titles), len(set(titles)), told)
+        seen[name] = trained_titles(trained, titles)
+        refuse(name, seen[name], len(set(titles)), told)
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=1234)
     logger.info(f"lm-eval {lm_eval.__version__}: {', '.join(loaded['tasks'])}")
     with _quietly(names):
         results = lm_eval.evaluate(lm=harness, task_dict=loaded, limit=limit, bootstrap_iters=1000, log_samples=False)
-    return {name: _numbers(found) for name, found in results["results"].items()}
+    marks = {name: {"trained_on": len(titles)} for name, titles in seen.items() if titles}
+    return {name: _numbers(found) | marks.get(name, {}) for name, found in results["results"].items()}
 
 
 @contextmanager
@@ -125,6 +128,8 @@ def _quietly(names: Sequence[str]) -> Iterator[None]:
     except WikiGPTError:
         raise
     except Exception as error:
+        if isinstance(error, MemoryError) or out_of_memory(error):
+            raise
         said = " ".join(str(error).split())[:200]
         fix = "List the tasks with: lm_eval ls tasks. Their data comes from the hub, or from files that a YAML names."
         raise ConfigError(f"{', '.join(names)}: {type(error).__name__}: {said}.", fix) from error

@@ -28,9 +28,14 @@ def training_data(config: RunConfig, datafolder: str) -> list[DataFolder]:
         for part in config.data.split(","):
             name = part.rpartition(":")[0] if "," in config.data else part
             try:
-                folders += [folder for folder, _ in find_data(datafolder, name).parts]
+                found = [folder for folder, _ in find_data(datafolder, name).parts]
             except DataError:
                 logger.warning(f"{name} is not here: what of it was trained on cannot be told")
+                continue
+            folders += found
+            known = {config.data_hash, *(source.get("manifest_sha256") for source in config.source)}
+            if any(folder.hash not in known for folder in found):
+                logger.warning(f"{name} was prepared anew since: what was trained on is told by it as it is now")
         begun = config.init_from
         if begun is None or begun in seen:
             return folders

@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, Any]:
 def read_step(run: Path, step: int | None = None) -> dict[str, dict[str, Any]]:
     """All that was measured of a step (the newest that was measured unless given), by what it is: "validation", "test",
     "tasks", "lm_eval"."""
-    folders = sorted((run / FOLDER).glob("step_*"))
+    folders = [folder for folder in sorted((run / FOLDER).glob("step_*")) if any(folder.glob("*.json"))]
     if step is not None:
         folders = [folder for folder in folders if folder.name == f"step_{step:08d}"]
     if not folders:

@@ -140,6 +140,8 @@ def table(found: dict[str, Any]) -> str:
         own = rung["kind"] == "model"
         name = f"**{rung['name']}**" if own else rung["name"]
         lines.append(f"| {name} | {rung['how']} | {f'**{bits}**' if own else bits} | {spread} |")
+    if found.get("trained_on"):
+        lines.append(f"\n{found['trained_on']:,} of these {found['articles']:,} articles were TRAINED ON.")
     return "\n".join(lines)
 
 
@@ -169,6 +171,7 @@ def draw_ladder(axes: Any, found: dict[str, Any]) -> None:
 def plot_ladder(path: Path, found: dict[str, Any]) -> Path:
     """The picture, as a PNG file."""
     title = f"{found['run']}: {found['articles']:,} {found['split']} articles of {found['data']}"
+    title += f", {found['trained_on']:,} of them TRAINED ON" if found.get("trained_on") else ""
     return picture(draw_ladder, found, path, title, height(found))
 
 

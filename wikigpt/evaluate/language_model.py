@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def of_run(name: str, model: GPTModel, tokenizer: Tokenizer, machine: Machine) -
     )
 
 
-LONGEST = 2048  # tokens of context that a model of transformers is given, unless more are asked for
+LONGEST = 2048  # tokens of context that a model of transformers is given at the most
 
 
 def check_transformers(path: str) -> Any:
@@ -82,6 +83,12 @@ def check_transformers(path: str) -> Any:
         raise ConfigError("--hf needs transformers.", "Run: pip install -r requirements.txt") from error
     with _said_in_one_line(path):
         return AutoConfig.from_pretrained(path).get_text_config(), AutoTokenizer.from_pretrained(path)
+
+
+def context_of(config: Any) -> int:
+    """Tokens that a model of transformers is given at the most."""
+    names = ("max_position_embeddings", "n_positions")
+    return min(LONGEST, next((n for name in names if (n := getattr(config, name, None))), LONGEST))
 
 
 @contextmanager
@@ -111,9 +118,6 @@ def of_transformers(path: str, machine: Machine) -> LanguageModel:
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if start is None:
         raise RunError(f"The tokenizer of {path} has no token that begins or ends a text.", "Take another model.")
-    most = next(
-        (n for name in ("max_position_embeddings", "n_positions") if (n := getattr(config, name, None))), LONGEST
-    )
     bos = tokenizer.bos_token_id
     prefix = (bos,) if bos is not None and tokenizer("a")["input_ids"][0] == bos else ()
 
@@ -123,12 +127,12 @@ def of_transformers(path: str, machine: Machine) -> LanguageModel:
             return model(inputs_BT).logits[wanted_BT]
 
     return LanguageModel(
-        name=path,
+        name="/".join(Path(path).resolve().parts[-2:]) if Path(path).exists() else path,
         logits_of=logits_of,
         encode=lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
         start=start,
         end=tokenizer.eos_token_id,
-        context_length=min(most, LONGEST),
+        context_length=context_of(config),
         vocab_size=config.vocab_size,
         device=machine.device,
         prefix=prefix,

@@ -87,7 +87,9 @@ def read_wikitext(path: Path) -> str:
     if path.suffix == ".parquet":
         return "".join(row["text"] or " \n" for row in read_records(path, "text"))  # the hub empties blank lines
     try:
-        return path.read_text(encoding="utf-8")
+        if text := path.read_text(encoding="utf-8").strip("\ufeff"):
+            return text
+        raise DataError(f"{path} is empty.", "Give wiki.test.tokens, or its parquet file.")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}).", "Give wiki.test.tokens, or its parquet file.") from error
 
@@ -194,6 +196,8 @@ def read_lambada(path: Path) -> list[tuple[str, str]]:
         if not {"text"} <= row.keys() and not {"context", "continuation"} <= row.keys():
             raise DataError(f"{path} is no LAMBADA.", "Its rows have text, or context and continuation.")
         text = row["text"] if "text" in row else f"{row['context']} {row['continuation']}"
+        if not isinstance(text, str):
+            raise DataError(f"{path} has a passage that is no text.", "Get the file again.")
         context, _, word = text.rpartition(" ")
         pairs.append((context, f" {word}"))
     return pairs
@@ -216,6 +220,8 @@ def read_hellaswag(path: Path) -> list[Choice]:
     """The questions of a HellaSwag file, cleaned as lm-evaluation-harness does. Raises DataError for one without answers."""
     choices = []
     for row in read_records(path, "activity_label", "ctx_a", "ctx_b", "endings", "label"):
+        if not all(isinstance(text, str) for text in (row["ctx_a"], row["ctx_b"], *row["endings"])):
+            raise DataError(f"{path} has a question that is no text.", "Get the file again.")
         before = _clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
         if not str(row["label"]).isdecimal() or int(row["label"]) >= len(row["endings"]):
             raise DataError(f"{path} does not say which ending is right.", "Take the validation file, which does.")
@@ -300,6 +306,8 @@ def in_line(scores: dict[str, Any]) -> str:
     """Scores in one line."""
 
     def word(value: Any) -> str:
+        if isinstance(value, str):
+            return value
         if isinstance(value, list | tuple):
             return " to ".join(map(word, value))
         return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

@@ -93,6 +93,13 @@ class Evaluate:
         alone = "--tasks" if self.tasks else "--lm_eval" if self.lm_eval else ""
         if alone and self.ladder:
             raise ConfigError(f"--ladder is of articles, {alone} are benchmarks.", "Give one of them.")
+        if self.limit is not None and not alone:
+            raise ConfigError("--limit is for benchmarks.", "Leave it out, or name some with --tasks or --lm_eval.")
+        if self.lm_eval and (self.context or self.stride):
+            raise ConfigError("--lm_eval has windows of its own.", "Leave out --context and --stride.")
+        names = [task.partition("=")[0] for task in self.tasks]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"{twice[0]} was named twice.", "Name each once.")
         if self.lm_eval and self.hf:
             raise ConfigError("--lm_eval scores a run.", "For a model of transformers call: lm_eval --model hf")
 
@@ -101,9 +108,11 @@ class Evaluate:
         for path in self.hf:
             if not Path(path).exists() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
                 raise ConfigError(f"There is no folder {path}.", "Name one with --hf, or a repository of the hub.")
-            from wikigpt.evaluate.language_model import check_transformers
+            from wikigpt.evaluate.language_model import check_transformers, context_of
 
-            check_transformers(path)
+            most = context_of(check_transformers(path)[0])
+            if self.context is not None and self.context > most:
+                raise ConfigError(f"context is {self.context}.", f"{path} has 1 to {most:,}.")
 
     def _machine(self, run: "Run", device: str) -> "Machine":
         """Calculates as in training where that was on such a device; benchmarks in float32, as others do."""
@@ -127,7 +136,7 @@ class Evaluate:
         return of_run(name, model, tokenizer, machine)
 
     def _others(self, machine: "Machine") -> "Iterator[LanguageModel]":
-        """One at a time in memory."""
+        """Loaded one after the other."""
         from wikigpt.evaluate.language_model import of_transformers
 
         return (of_transformers(path, machine) for path in self.hf)
@@ -151,7 +160,12 @@ class Evaluate:
             write_articles(folder / f"{name}.tsv", articles)
             counted = [n for n, text in enumerate(texts) if self.with_trained_on or not text.trained_on]
             record: dict[str, Any] = {"split": name, "data": data.name, "step": int(folder.name.rpartition("_")[2])}
-            record |= {"context": context, "stride": stride, "left_out": len(texts) - len(counted)}
+            record |= {
+                "context": context,
+                "stride": stride,
+                "dtype": machine.dtype,
+                "left_out": len(texts) - len(counted),
+            }
             texts, articles = [texts[n] for n in counted], [articles[n] for n in counted]
             records[split] = self._figures(record, data, own, texts, articles)
             write_json(folder / f"{name}.json", records[split])
@@ -252,12 +266,12 @@ class Evaluate:
         path = run.path / kept.FOLDER / f"ladder_{record['split']}.json"
         what = {"run": run.name, "split": record["split"], "data": record["data"]}
         what |= {"articles": len(texts), "bytes": sum(text.bytes for text in texts)}
-        found = kept.read(path)
+        what["trained_on"] = sum(text.trained_on for text in texts)
 
         def add(*rungs: "Rung") -> None:
-            nonlocal found
-            found = ladder.climbed(rungs, found, **what)
+            found = ladder.climbed(rungs, kept.read(path), **what)
             write_json(path, found)
+            ladder.plot_ladder(path.with_suffix(".png"), found)
 
         def score(model: "LanguageModel", kind: str) -> None:
             context, stride = checked_context(self.context, self.stride, model)
@@ -274,10 +288,10 @@ class Evaluate:
             score(self._model(run, machine, other, title_of(run.name, other)), "model")
         for model in self._others(machine):
             score(model, "other")
-        picture = ladder.plot_ladder(path.with_suffix(".png"), found)
+        found = kept.read(path)
         if not self.common.json:
             print(ladder.table(found))
-        logger.info(f"ladder: {picture}")
+        logger.info(f"ladder: {path.with_suffix('.png')}")
         return list(found["rungs"])
 
     def _tasks(self, run: "Run", machine: "Machine", folder: Path, settings: Settings) -> dict[str, Any]:
@@ -287,7 +301,8 @@ class Evaluate:
         from wikigpt.evaluate.held_out import refuse, trained_titles, training_data
         from wikigpt.evaluate.tasks import in_line, measure, read_task, read_wikitext, wikitext_titles
 
-        named, questions, trained = [read_task(task) for task in self.tasks], [], {}
+        named, questions = [read_task(task) for task in self.tasks], []
+        trained: dict[str, dict[str, Any]] = {}
         folders = training_data(run.config, settings.DATAFOLDER)
         for task, path in named:
             if path is not None and task.startswith("wikitext"):
@@ -296,8 +311,13 @@ class Evaluate:
                 refuse(task, seen, len(titles), self.with_trained_on)
                 trained[task] = {"trained_on": len(seen)} if seen else {}
         if ("cloze", None) in named:
-            texts = self._texts(run, self._find_data(run, settings)[0], self._splits, settings)
-            questions = cloze([t for t in texts if self.with_trained_on or not t.trained_on])[: self.limit]
+            data, _ = self._find_data(run, settings)
+            texts = self._texts(run, data, self._splits, settings)
+            texts = [text for text in texts if self.with_trained_on or not text.trained_on]
+            questions = cloze(texts)[: self.limit]
+            trained["cloze"] = {"of": f"{' and '.join(self._splits)} articles of {data.name}"}
+            if seen_here := sum(text.trained_on for text in texts):
+                trained["cloze"] |= {"trained_on": seen_here}
         measures = {task: measure(task, path, questions, self.context, self.stride, self.limit) for task, path in named}
         found: dict[str, dict[str, Any]] = {task: {} for task in measures}
         for model in chain([self._model(run, machine, self.checkpoint, run.name)], self._others(machine)):
@@ -305,7 +325,8 @@ class Evaluate:
                 name = model.name if model.name != run.name or not found[task] else f"{model.name} (transformers)"
                 found[task][name] = ask(model) | trained.get(task, {})
                 logger.info(f"{task}, {name}: {in_line(found[task][name])}")
-                kept.add(folder / "tasks.json", {task: found[task]})
+                before = kept.read(folder / "tasks.json").get(task, {})
+                kept.add(folder / "tasks.json", {task: before | found[task]})
         return {"tasks": found}
 
     def _harness(self, run: "Run", machine: "Machine", folder: Path, settings: Settings) -> dict[str, Any]:

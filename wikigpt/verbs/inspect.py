@@ -189,7 +189,7 @@ class RunsInspect:
         if "surprise" in show:
             language_model = of_run(run.name, model, tokenizer, machine)
             found["tokens"] = surprise(language_model, tokenizer, ids, context, max(1, context // 2))
-        if "passages" in show and not about.pop("trained_on", False):
+        if "passages" in show and (self.show is not None or not about["trained_on"]):  # else it would find itself
             found["passages"] = self._passages(run, ids[1:], tokenizer, settings)
         short = ids[: min(INSIDE, context)]
         found["words"] = list(pieces(tokenizer, short))
@@ -199,7 +199,7 @@ class RunsInspect:
             found["lens"] = lens_words(model, tokenizer, inside) if "lens" in show else ()
         if "norms" in show:
             found |= {"norms": norms(model, ids[: context + 1]), "norms_of": min(len(ids) - 1, context)}
-        about.pop("trained_on", None)
+        del about["trained_on"]
         path = self.out or run.path / "look.html"
         write_text(path, html(Look(run.name, **about, **found)))
         if not self.common.json and "tokens" in found:
@@ -239,14 +239,16 @@ class RunsInspect:
             if not ids:
                 raise ConfigError("The text is empty.", "Give some with --input, --file or --title.")
             name = str(self.file.name) if self.file else "A text"
-            return {"what": name, "note": ""}, [tokenizer.end_of_text, *ids]
+            return {"what": name, "note": "", "trained_on": False}, [tokenizer.end_of_text, *ids]
         from wikigpt.data.lookup import look_up
         from wikigpt.data.shards import find_data
+        from wikigpt.evaluate.articles import Text
+        from wikigpt.evaluate.held_out import marked, training_data
 
         data = find_data(settings.DATAFOLDER, run.config.data)
-        if data.tokenizer_hash != run.config.tokenizer_hash:
-            problem = f"{data.spec} has another tokenizer than {run.name}."
-            raise RunError(problem, "Give the text with --input or --file.")
+        if data.hash != run.config.data_hash:
+            problem = f"{data.spec} is not the data that {run.name} was trained on."
+            raise RunError(problem, "Prepare that data again, or give the text with --input or --file.")
         for number, (folder, _) in enumerate(data.parts, 1):
             try:
                 article = look_up(folder, self.title or "validation:0")
@@ -255,8 +257,9 @@ class RunsInspect:
                 if number == len(data.parts):
                     raise
         row = article.row
-        trained_on = row["split"] == "train"
-        seen = "trained on, all of it" if trained_on else "never trained on"
+        (held,) = marked([Text(row, article.ids, "", folder)], training_data(run.config, settings.DATAFOLDER))
+        trained_on = row["split"] == "train" or held.trained_on
+        seen = "trained on" if trained_on else "never trained on"
         note = f"An article of {folder.name} that it was {seen} ({row['split']})."
         about = {"what": row["title"], "note": note, "url": row["url"], "trained_on": trained_on}
         return about, [tokenizer.end_of_text, *article.ids.tolist()]
