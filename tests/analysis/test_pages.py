@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from wikigpt.analysis.pages import in_colours, in_lines
+from wikigpt.analysis.pages import Look, html, in_colours, in_lines
 from wikigpt.analysis.surprise import Token
 
 EVIL = "</script><script>document.title='caught'</script> & <b>fett</b> 日本"
@@ -20,6 +20,11 @@ def test_a_page_of_a_text(at_house, house, capsys, tmp_path):
     for part in ("Surprise", "Where the training text says the same", "Attention", "Logit lens", "Norms by layer"):
         assert f">{part}" in page
     assert "<script>document" not in page and "&lt;" in page and "http://" not in page
+
+
+def test_no_token_ends_the_script():
+    page = html(Look("r", "</script>", tokens=[Token(1, "</script>", 3.0, [("</script>", 0.5)])], words=["a"]))
+    assert page.count("</script>") == 2  # those of the data and of the page's own
 
 
 def test_an_article_and_parts_of_a_page(at_house, house, data, capsys):

@@ -68,14 +68,14 @@ class KneserNey:
 
     def nats(self, tokens: np.ndarray) -> np.ndarray:
         """What each token of a stream of documents costs."""
-        x, reach = self._begun([tokens])
+        x, _ = self._begun([tokens])
         p = self.own[0][x[1:]] / self.total[0][0] + self.freed[0][0] / self.V
         rows = x
         for length in range(2, self.order + 1):
             history, keys = rows[:-1], self.keys[length - 1]
             wanted = np.where(history >= 0, history, 0) * self.V + x[1:]
             place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            possible = (reach[1:] >= length - 1) & (history >= 0)
+            possible = history >= 0  # one with an end-of-text inside was never seen before anything
             found = possible & (keys[place] == wanted)
             known = np.where(possible, history, 0)
             total = self.total[length - 1][known]
