@@ -5,6 +5,7 @@ MetricsLog.write(kind, row) ──> train/loss, validation/bits_per_byte, ... ag
 metrics.jsonl stays the record: nothing here reads back. Neither library is imported unless it is asked for.
 """
 
+import os
 import secrets
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -73,8 +74,6 @@ class WandB:
     """A run of the project `wikigpt` (WANDB_PROJECT names another); WANDB_MODE=offline keeps it in models/<run>/wandb."""
 
     def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
-        import os
-
         import wandb
 
         known = run / "wandb_id"  # a resumed run is the same run there

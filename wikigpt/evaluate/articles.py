@@ -140,7 +140,7 @@ def interval(tops: Sequence[float], bottoms: Sequence[float], resamples: int = R
 
 
 def summary(articles: Sequence[ArticleScore]) -> dict[str, Any]:
-    """All figures of some articles, for --json and for what is written into the run. Raises ValueError without any."""
+    """All figures of some articles, for --json and for what is written into the run."""
     record: dict[str, Any] = sum((article.score for article in articles), Score(0.0, 0, 0)).row()
     record |= {"articles": len(articles)}
     record["bits_per_byte_interval"] = interval([a.nats / math.log(2) for a in articles], [a.bytes for a in articles])

@@ -16,7 +16,7 @@ from wikigpt.errors import ConfigError, RunError, WikiGPTError
 from wikigpt.verbs.common import Common, Outcome, Settings
 
 if TYPE_CHECKING:
-    from wikigpt.data.shards import Data
+    from wikigpt.data.shards import Data, DataFolder
     from wikigpt.evaluate.articles import ArticleScore, Text
     from wikigpt.evaluate.ladder import Rung
     from wikigpt.evaluate.language_model import LanguageModel
@@ -148,14 +148,16 @@ class Evaluate:
     def _articles(self, run: "Run", machine: "Machine", folder: Path, settings: Settings) -> dict[str, Any]:
         """One split or both, article by article, and the ladder: said, and written into the run."""
         from wikigpt.evaluate.articles import score_articles, write_articles
+        from wikigpt.evaluate.held_out import training_data
         from wikigpt.evaluate.language_model import checked_context
 
         data, own = self._find_data(run, settings)
         model, records = self._model(run, machine, self.checkpoint, run.name), {}
+        trained = training_data(run.config, settings.DATAFOLDER)
         context, stride = checked_context(self.context, self.stride, model)
         for split in self._splits:
             name = split if self.data is None else f"{data.name}_{split}"
-            texts = self._texts(run, data, (split,), settings)
+            texts = self._texts(run, data, (split,), trained)
             articles = score_articles(model, texts, data.tokenizer_hash, context, stride)
             write_articles(folder / f"{name}.tsv", articles)
             counted = [n for n, text in enumerate(texts) if self.with_trained_on or not text.trained_on]
@@ -191,16 +193,16 @@ class Evaluate:
             return find_data(settings.DATAFOLDER, self.data), None
         return (own if self.data is None else find_data(settings.DATAFOLDER, self.data)), own
 
-    def _texts(self, run: "Run", data: "Data", splits: tuple[str, ...], settings: Settings) -> "list[Text]":
-        """The articles of some splits; those that the run was trained on are marked and said. Raises RunError where none is
-        left that counts."""
+    def _texts(self, run: "Run", data: "Data", splits: tuple[str, ...], folders: "list[DataFolder]") -> "list[Text]":
+        """The articles of some splits; those that the run was trained on, in `folders`, are marked and said. Raises RunError
+        where none is left that counts."""
         from wikigpt import tokenizer as tokenizers
         from wikigpt.evaluate.articles import read_texts
-        from wikigpt.evaluate.held_out import marked, training_data
+        from wikigpt.evaluate.held_out import marked
 
         tokenizer = tokenizers.load(data.path / "tokenizer")
         texts = [text for split in splits for text in read_texts(data, split, tokenizer)]
-        texts = marked(texts, training_data(run.config, settings.DATAFOLDER))
+        texts = marked(texts, folders)
         if trained := sum(text.trained_on for text in texts):
             said = f"{trained:,} of {len(texts):,} articles are among those that {run.name} was trained on"
             if trained == len(texts) and not self.with_trained_on:
@@ -312,7 +314,7 @@ class Evaluate:
                 trained[task] = {"trained_on": len(seen)} if seen else {}
         if ("cloze", None) in named:
             data, _ = self._find_data(run, settings)
-            texts = self._texts(run, data, self._splits, settings)
+            texts = self._texts(run, data, self._splits, folders)
             texts = [text for text in texts if self.with_trained_on or not text.trained_on]
             questions = cloze(texts)[: self.limit]
             trained["cloze"] = {"of": f"{' and '.join(self._splits)} articles of {data.name}"}
