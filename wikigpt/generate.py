@@ -6,6 +6,7 @@ prompt ──> ids ──> [ model ──> logits ──> temperature ──> to
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,12 +102,26 @@ def window_start(length: int, context_length: int) -> int:
     return -(-(length - context_length) // jump) * jump
 
 
-@torch.no_grad()
+class Drawn(NamedTuple):
+    """A token, and the model's scores for all tokens where it was drawn, before temperature, top-k and top-p."""
+
+    id: int
+    logits_V: Tensor
+
+
 def generate_ids(
     model: GPTModel, prompt: list[int], end_of_text: int, sampling: Sampling, use_cache: bool = True
 ) -> Iterator[int]:
     """Ids after a prompt (not empty), until end-of-text, which is not handed out, or `max_gen` of them. Of a prompt longer
     than the context its end is read. With and without the cache the ids are the same."""
+    return (drawn.id for drawn in generate_tokens(model, prompt, end_of_text, sampling, use_cache))
+
+
+@torch.no_grad()
+def generate_tokens(
+    model: GPTModel, prompt: list[int], end_of_text: int, sampling: Sampling, use_cache: bool = True
+) -> Iterator[Drawn]:
+    """The same with what the model thought of each."""
     device = model.tok_emb.weight.device
     context_length = model.config.context_length
     generator = torch.Generator().manual_seed(sampling.seed)
@@ -124,7 +139,7 @@ def generate_ids(
         if token == end_of_text:
             return
         ids.append(token)
-        yield token
+        yield Drawn(token, logits_1V[0])
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
