@@ -1,0 +1,44 @@
+// What the pages share: the runs, live, and the text that one is working on.
+import { get } from "./dom.js";
+
+export const state = {
+  runs: [], // as /api/runs lists them
+  folder: "",
+  loaded: false,
+  text: { run: "", checkpoint: "latest", prompt: "", ids: [] }, // of the playground
+};
+
+export const changes = new EventTarget(); // "runs" whenever they changed
+
+let source = null;
+const link = document.getElementById("link");
+
+export function take(runs) {
+  state.runs = runs;
+  state.loaded = true;
+  changes.dispatchEvent(new Event("runs"));
+}
+
+// A browser opens six connections to a server: a tab that nobody looks at gives its own back.
+export function live() {
+  if (document.hidden) {
+    source?.close();
+    source = null;
+  } else if (!source) {
+    source = new EventSource("/api/live");
+    source.onmessage = (event) => take(JSON.parse(event.data).runs);
+    source.onopen = () => (link.textContent = "live");
+    source.onerror = () => (link.textContent = "not connected; trying again");
+  }
+}
+
+export async function begin() {
+  const found = await get("/api/runs");
+  state.folder = found.folder;
+  take(found.runs);
+  live();
+  document.addEventListener("visibilitychange", live);
+}
+
+// Runs that have something to load.
+export const talkative = () => state.runs.filter((run) => run.saved > 0 || run.state === "finished");
