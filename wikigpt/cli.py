@@ -35,6 +35,7 @@ from wikigpt.verbs import (
     Runs,
     RunsCompare,
     RunsInspect,
+    Studio,
     Train,
 )
 from wikigpt.verbs.common import colour_on
@@ -52,6 +53,7 @@ VERBS: dict[str, Any] = {
     "data extract": DataExtract,
     "data stats": DataStats,
     "data show": DataShow,
+    "studio": Studio,
     "demo": Demo,
 }
 Verb = Union[tuple(Annotated[verb, tyro.conf.subcommand(name)] for name, verb in VERBS.items())]  # type: ignore[valid-type]  # noqa: UP007

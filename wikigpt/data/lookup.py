@@ -39,6 +39,11 @@ def look_up(data: DataFolder, what: str) -> Found:
     raise DataError(f"{data.path} has no article {what!r}.", "Give a title, a page id, or a place such as train:12345.")
 
 
+def has_title(data: DataFolder, title: str) -> bool:
+    """Whether an article of a folder is called so."""
+    return any(_rows(data, [("title", "=", form)]) for form in {title, plain_title(title)})
+
+
 def _rows(data: DataFolder, filters: list[tuple[str, str, Any]]) -> list[dict[str, Any]]:
     return list(pq.read_table(data.path / "articles.parquet", filters=filters).to_pylist())
 

@@ -13,6 +13,7 @@ from wikigpt.verbs.inspect import RunsInspect
 from wikigpt.verbs.plan import Plan
 from wikigpt.verbs.prepare import Prepare
 from wikigpt.verbs.runs import Runs
+from wikigpt.verbs.studio import Studio
 from wikigpt.verbs.train import Train
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "RunsCompare",
     "RunsInspect",
     "Settings",
+    "Studio",
     "Train",
 ]

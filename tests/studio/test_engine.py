@@ -1,0 +1,130 @@
+"""Who waits and who is told to come back; models in memory; nothing outside of the runs."""
+
+import asyncio
+import shutil
+
+import pytest
+from starlette.concurrency import run_in_threadpool
+
+from wikigpt.errors import ConfigError, RunError, WikiGPTError
+from wikigpt.studio import engine as engines
+from wikigpt.studio.engine import AT_ONCE, WAITING, Busy, Engine, one_by_one
+
+
+def test_a_model_is_loaded_once(engine):
+    first = engine.load("g")
+    assert engine.load("g") is first and engine.load("g", "12") is first and engine.load("g", "step_00000012") is first
+    assert engine.load("g", "best").run.name == "g" and engine.load("m") is not first
+
+
+def test_a_newer_checkpoint_is_seen_at_once(house, tmp_path):
+    shutil.copytree(house / "models" / "g", tmp_path / "g")
+    shutil.rmtree(tmp_path / "g/checkpoints/step_00000011")
+    shutil.move(tmp_path / "g/checkpoints/step_00000012", tmp_path / "later")
+    engine = Engine("cpu", str(tmp_path))
+    assert engine.load("g").checkpoint == "step_00000006"
+    shutil.move(tmp_path / "later", tmp_path / "g/checkpoints/step_00000012")
+    assert engine.load("g").checkpoint == "step_00000012" and engine.load("g").name == "g@12"
+
+
+def test_only_a_few_models_are_kept(engine, monkeypatch):
+    monkeypatch.setattr(engines, "KEPT", 2)
+    first = engine.load("g")
+    engine.load("m")
+    engine.load("g", "6")
+    assert len(engine._loaded) == 2 and engine.load("g") is not first
+    monkeypatch.setattr(engines, "SHARE", 0.0)
+    engine.load("m")
+    assert len(engine._loaded) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../models/g", "g/../g", "/etc", ".hidden", "no-such", "g\\..", "g/", "a\0b", "x" * 5000]
+)
+def test_a_name_is_never_a_path(engine, name):
+    with pytest.raises(RunError):
+        engine.run(name)
+
+
+@pytest.mark.parametrize(
+    "which", ["../checkpoints/step_00000012", "..", "/etc", "", "-1", "1e3", "step_12", "latest/..", "٣"]
+)
+def test_a_checkpoint_is_never_a_path(engine, which):
+    with pytest.raises((RunError, ConfigError)):
+        engine.load("g", which)
+
+
+@pytest.mark.parametrize("which", ["7", "99999999", "final"])
+def test_a_checkpoint_that_is_not_there(engine, which):
+    with pytest.raises(RunError, match="has no checkpoint"):
+        engine.load("g", which)
+
+
+def test_a_damaged_checkpoint_is_said(house, tmp_path):
+    shutil.copytree(house / "models" / "g", tmp_path / "g")
+    weights = tmp_path / "g/checkpoints/step_00000012/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(WikiGPTError):
+        Engine("cpu", str(tmp_path)).load("g")
+
+
+def test_some_wait_and_the_next_is_told_to_come_back(engine):
+    tickets = [engine.ticket() for _ in range(AT_ONCE + WAITING)]
+    with pytest.raises(Busy):
+        engine.ticket()
+    tickets[0].give_back()
+    tickets[0].give_back()  # twice is once
+    engine.ticket()
+    with pytest.raises(Busy):
+        engine.ticket()
+
+
+def test_only_so_many_calculate_at_once(engine):
+    now, most = 0, 0
+
+    def work() -> None:
+        import time
+
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        time.sleep(0.02)
+        now -= 1
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(engine.calculate(work) for _ in range(10)))
+
+    asyncio.run(all_of_them())
+    assert most == AT_ONCE and not engine.tickets
+
+
+def test_what_fails_gives_its_place_back(engine):
+    def work() -> None:
+        raise RuntimeError("no")
+
+    async def often() -> None:
+        for _ in range(3 * (AT_ONCE + WAITING)):
+            with pytest.raises(RuntimeError):
+                await engine.calculate(work)
+
+    asyncio.run(often())
+    assert not engine.tickets
+
+
+def test_an_item_is_made_when_it_is_asked_for():
+    made = []
+
+    def items():
+        for n in range(5):
+            made.append(n)
+            yield n
+
+    async def some() -> list[int]:
+        found = []
+        async for item in one_by_one(items()):
+            found.append(item)
+            await run_in_threadpool(lambda: None)
+            assert made == found
+        return found
+
+    assert asyncio.run(some()) == [0, 1, 2, 3, 4]

@@ -1,0 +1,202 @@
+"""The server as a process and on the wire: how it begins and ends, and readers that go away or take nothing."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx2
+import pytest
+from conftest import running
+from helpers import wikigpt
+
+from wikigpt.errors import ConfigError
+from wikigpt.studio import server
+
+LONG = {"run": "g", "prompt": "La", "max_gen": 4096, "temperature": 5.0}
+
+
+def wait_for(what, seconds: float = 20.0):
+    """Until it is so."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+    return found
+
+
+def asking(port: int, body: dict, path: str = "/api/generate") -> socket.socket:
+    """A connection that has asked and has read nothing yet."""
+    there = socket.create_connection(("127.0.0.1", port))
+    content = json.dumps(body).encode()
+    head = ["POST " + path + " HTTP/1.1", f"Host: 127.0.0.1:{port}", "Content-Type: application/json"]
+    head += [f"Content-Length: {len(content)}", "", ""]
+    there.sendall("\r\n".join(head).encode() + content)
+    return there
+
+
+@pytest.fixture
+def slowly(engine, monkeypatch):
+    """Every token takes its time, and is counted."""
+    made = []
+    load = engine.load
+
+    def patient(*given):
+        loaded = load(*given)
+        if not hasattr(loaded, "patient"):
+            tokens = loaded.tokens
+
+            def counted(prompt, sampling):
+                for token in tokens(prompt, sampling):
+                    time.sleep(0.005)
+                    made.append(token.id)
+                    yield token
+
+            loaded.tokens, loaded.patient = counted, True
+        return loaded
+
+    monkeypatch.setattr(engine, "load", patient)
+    return made
+
+
+@pytest.mark.parametrize("path", ["/api/generate", "/v1/completions"])
+def test_a_closed_tab_stops_its_generation(served, engine, slowly, path):
+    body = LONG if path == "/api/generate" else {"model": "g", "max_tokens": 4096, "temperature": 5, "stream": True}
+    there = asking(served.port, body, path)
+    wait_for(lambda: len(slowly) > 5)
+    there.close()
+    wait_for(lambda: not engine.tickets)
+    time.sleep(0.1)
+    made = len(slowly)
+    time.sleep(0.3)
+    assert len(slowly) == made < 3000
+
+
+def test_one_who_asks_for_all_at_once_and_leaves_stops_it_too(served, engine, slowly):
+    there = asking(served.port, {"model": "g", "max_tokens": 4096, "temperature": 5}, "/v1/completions")
+    wait_for(lambda: len(slowly) > 5)
+    there.close()
+    wait_for(lambda: not engine.tickets)
+    assert len(slowly) < 3000
+
+
+def test_one_who_leaves_while_waiting_gives_the_place_back(served, engine, slowly):
+    working = [asking(served.port, LONG) for _ in range(2)]
+    wait_for(lambda: len(slowly) > 5)
+    waiting = asking(served.port, LONG)
+    wait_for(lambda: len(engine.tickets) == 3)
+    waiting.close()
+    wait_for(lambda: len(engine.tickets) == 2)
+    for one in working:
+        one.close()
+    wait_for(lambda: not engine.tickets)
+
+
+def test_a_reader_that_takes_nothing_is_dropped(app, monkeypatch):
+    """Its connection is aborted, what was kept for it is let go, and others are served meanwhile."""
+    paused = []
+    pause = server.Protocol.pause_writing
+    monkeypatch.setattr(server.Protocol, "pause_writing", lambda self: (paused.append(time.monotonic()), pause(self)))
+    monkeypatch.setattr(server, "STALLED", 0.5)
+    with running(app) as served:
+        there = socket.socket()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        there.connect(("127.0.0.1", served.port))
+        there.settimeout(5)
+        wait_for(lambda: served.connections() == 1)
+        ask = f"GET /web/uplot/uPlot.iife.min.js HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode()
+        while not paused:  # megabytes fit into what the kernel keeps
+            there.sendall(ask * 20)
+            time.sleep(0.01)
+        assert httpx2.get(f"{served.url}/healthz").status_code == 200
+        wait_for(lambda: served.connections() == 0)
+        assert time.monotonic() - paused[-1] >= 0.5
+        there.close()
+
+
+def test_a_reader_that_is_only_slow_is_kept(app, monkeypatch):
+    monkeypatch.setattr(server, "STALLED", 1.0)
+    with running(app) as served:
+        there = socket.socket()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        there.connect(("127.0.0.1", served.port))
+        there.sendall(f"GET /web/uplot/uPlot.iife.min.js HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        got = b""
+        while len(got) < 51_000:
+            got += there.recv(4096)
+            time.sleep(0.05)
+        there.close()
+
+
+def test_a_port_that_is_taken_and_a_host_that_is_not_here(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with server.listen("127.0.0.1", 0) as opened:
+        assert wikigpt(f"studio --port {opened.getsockname()[1]}", tmp_path) == 2
+        assert "Give another --port" in capsys.readouterr().err
+    with pytest.raises(ConfigError):
+        server.listen("no.such.host.invalid", 0)
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ("--host 0.0.0.0", "there is no token"),
+        ("--host :: --port 0", "there is no token"),
+        ("--token short", "too easily guessed"),
+        ("--token aaaaaaaaaaaaaaa;aaaaaaa", "too easily guessed"),
+        ("--port 99999", "port is 99999"),
+        ("--port -1", "port is -1"),
+        ("--threads 0", "threads is 0"),
+        ("--device tpu --port 0", "There is no device"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, tmp_path, monkeypatch, flags, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WIKIGPT_TOKEN", raising=False)
+    assert wikigpt(f"studio {flags}", tmp_path) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+
+
+def test_addresses_can_be_opened():
+    with server.listen("127.0.0.1", 0) as opened:
+        port = opened.getsockname()[1]
+        assert server.address(opened, "127.0.0.1") == f"http://127.0.0.1:{port}"
+        assert server.address(opened, "::1") == f"http://[::1]:{port}"
+        assert server.address(opened, "0.0.0.0") == f"http://{socket.gethostname()}:{port}"
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
+def test_the_command_from_its_beginning_to_its_end(house, data, sign):
+    """With a live page open, as it is when someone looks."""
+    command = [sys.executable, "-m", "wikigpt", "studio", "--port", "0", "--host", "0.0.0.0"]
+    environment = os.environ | {"WIKIGPT_TOKEN": "abcdefghij0123456789", "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, cwd=house, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        line = process.stderr.readline()
+        port = int(re.search(r":(\d+)/\?token=abcdefghij0123456789", line)[1])
+        own = {"authorization": "Bearer abcdefghij0123456789"}
+        with httpx2.stream("GET", f"http://127.0.0.1:{port}/api/live", headers=own) as live:
+            assert '"g"' in next(live.iter_lines())
+            process.send_signal(sign)
+            began = time.monotonic()
+            code = process.wait(15)
+        rest = process.stderr.read()
+    assert time.monotonic() - began < 10 and "Traceback" not in rest, rest
+    assert code == 0 if sign == signal.SIGINT else code in (0, -signal.SIGTERM)
+
+
+def test_without_its_libraries_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "wikigpt.studio.server", raising=False)
+    assert wikigpt("studio", tmp_path) == 2
+    assert "pip install" in capsys.readouterr().err
+
+
+def test_help_needs_no_server_library(capsys):
+    with pytest.raises(SystemExit):
+        wikigpt("studio --help", None)
+    assert "--token" in capsys.readouterr().out

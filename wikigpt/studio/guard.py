@@ -1,0 +1,142 @@
+"""Who may ask, and how much: the outermost part of the app.
+
+request ──> Host ──> Origin ──> token ──> size ──> app ──> headers that keep a browser from doing anything else
+
+A page of a stranger can make a browser send requests to this machine, also under a name of its own (DNS rebinding): so the
+name that a request is for, and the page that it comes from, must be this server's. There is no CORS, and what changes or
+calculates something is never a GET.
+"""
+
+import hmac
+import ipaddress
+import socket
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, quote, urlencode
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY = 256 * 1024  # bytes of a request
+COOKIE = "wikigpt_studio"
+OPEN = ("/healthz",)  # for whoever only asks whether it is there
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host that a server listens on."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """Lets through what comes from this server's own pages, or from a program, with the token where there is one. `hosts`:
+    names beside this machine's own under which it may be asked."""
+
+    def __init__(self, app: ASGIApp, token: str | None = None, hosts: Iterable[str] = ()) -> None:
+        self.app, self.token = RequestBodyLimitMiddleware(app, BODY), token
+        self.names = {"localhost", *(host.lower() for host in hosts)}
+        if token is not None:  # others ask too: by this machine's name, or its number
+            self.names |= {
+                socket.gethostname().lower(),
+                socket.getfqdn().lower(),
+                f"{socket.gethostname().lower()}.local",
+            }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        refused = self._refuse(scope)
+        if refused is not None:
+            return await _with_headers(refused)(scope, receive, send)
+        return await _with_headers(self.app)(scope, receive, send)
+
+    def _refuse(self, scope: Scope) -> Response | None:
+        """The answer to a request that is not for us; None where it is."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return problem(403, f"There is no studio called {host!r} here.", "Open the address that it printed.")
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+        visit = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+        stranger = origin is not None and origin.split("://")[-1].lower() != host.lower()
+        if stranger or (site not in ("same-origin", "none") and not visit):
+            return problem(403, "Another page asked.", "Only the studio's own pages may ask it.")
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > BODY:
+            return problem(413, f"A request may have {BODY // 1024} KiB.", "Send less.")
+        if self.token is not None and scope["path"] not in OPEN:
+            return self._check_token(scope, headers)
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        name = name.strip("[]").lower()
+        if name in self.names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or self.token is not None
+
+    def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
+        """A program brings the token as "Authorization: Bearer", a browser once as ?token= and then as a cookie."""
+        if self._right(headers.get("authorization", "").removeprefix("Bearer ")):
+            return None
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            cookie = None
+        if cookie is not None and self._right(cookie.value):
+            return None
+        given = parse_qs(scope["query_string"].decode("latin-1"))
+        if scope["method"] == "GET" and self._right(given.pop("token", [""])[0]):
+            rest = urlencode(given, doseq=True)
+            path = "/" + quote(scope["path"].lstrip("/"), safe="/")  # "//name" would lead to another server
+            answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
+            answer.set_cookie(
+                COOKIE, str(self.token), httponly=True, samesite="strict", secure=scope["scheme"] == "https"
+            )
+            return answer
+        return problem(401, "The studio asks for its token.", "Open the whole address that it printed, with ?token=.")
+
+    def _right(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="replace"), str(self.token).encode())
+
+
+def problem(status: int, what: str, fix: str, kind: str = "invalid_request_error") -> JSONResponse:
+    """A mistake in one line, with the names that OpenAI's clients look for."""
+    return JSONResponse({"error": {"message": f"{what} {fix}", "type": kind, "param": None, "code": status}}, status)
+
+
+def _with_headers(app: ASGIApp) -> ASGIApp:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in (HEADERS | {"cache-control": "no-store"}).items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return wrapped

@@ -1,0 +1,143 @@
+"""Talking to a run: text token by token with what the model thought, titles of no article, and passages that it repeats."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from wikigpt.analysis.memory import passages_of
+from wikigpt.data.lookup import has_title
+from wikigpt.data.passages import Passages, is_indexed
+from wikigpt.data.shards import Data, find_data
+from wikigpt.errors import DataError, RunError
+from wikigpt.generate import Sampling
+from wikigpt.runs import Run
+from wikigpt.studio.asked import ALTERNATIVES, MOST_TOKENS, Reader, Seed, Stream, Text, thought
+from wikigpt.studio.engine import Engine, Loaded, one_by_one
+
+SMALL = 50_000_000  # training tokens that are indexed without being asked to: seconds
+PASSAGE = 8  # tokens from which on a passage is shown
+TITLE = 24  # tokens of a title
+TRIES = 8  # for a title that no article has
+
+
+class Wanted(Text):
+    """How to go on with a text."""
+
+    max_gen: int = Field(200, ge=0, le=MOST_TOKENS)
+    temperature: float = Field(0.8, ge=0, le=100, allow_inf_nan=False)
+    top_k: int | None = Field(None, ge=1)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: Seed | None = None
+    alternatives: int = Field(ALTERNATIVES, ge=0, le=20)
+
+
+class Dice(Text):
+    """Which title is invented follows from the seed."""
+
+    seed: Seed | None = None
+
+
+def router(engine: Engine, datafolder: str) -> APIRouter:
+    """What the playground asks for."""
+    api = APIRouter(prefix="/api", tags=["playground"])
+
+    @api.post("/generate")
+    async def generate(wanted: Wanted) -> Stream:
+        """Goes on with a text. Events: "start" with the prompt's tokens; one for each token; "end"."""
+        ticket = engine.ticket()
+        try:
+            loaded = await run_in_threadpool(engine.load, wanted.run, wanted.checkpoint)
+            wanted.all_ids(loaded.tokenizer)  # a mistake is said before the stream begins
+            return Stream(ticket, written(loaded, wanted))
+        except BaseException:
+            ticket.give_back()
+            raise
+
+    @api.post("/title")
+    async def title(dice: Dice) -> dict[str, Any]:
+        """A title that the model invents. `known`: whether an article of its data is called so (null where that data is not
+        there)."""
+        return await engine.calculate(_invented, engine, dice, datafolder)
+
+    @api.post("/passages")
+    async def passages(text: Text) -> dict[str, Any]:
+        """Passages of a text that the training text holds word for word, and the articles that they are from."""
+        return await engine.calculate(_passages, engine, text, datafolder)
+
+    return api
+
+
+async def written(loaded: Loaded, wanted: Wanted) -> AsyncIterator[dict[str, Any]]:
+    """The events of /api/generate."""
+    tokenizer, began = loaded.tokenizer, time.perf_counter()
+    ids, reader = wanted.all_ids(tokenizer), Reader(tokenizer)
+    seed = secrets.randbelow(10_000) if wanted.seed is None else wanted.seed
+    prompt = [[token, reader.text(token)] for token in ids]
+    yield {"start": {"model": loaded.name, "checkpoint": loaded.checkpoint, "seed": seed, "prompt": prompt}}
+    sampling = Sampling(wanted.max_gen, wanted.temperature, wanted.top_k, wanted.top_p, seed)
+    count, first = 0, 0.0
+    async for token, logits_V in one_by_one(loaded.tokens(ids, sampling)):
+        count += 1
+        first = first or time.perf_counter() - began
+        log_probs_V = logits_V.float().log_softmax(-1).cpu()
+        yield {"id": token, "text": reader.text(token)} | thought(loaded, token, log_probs_V, wanted.alternatives)
+    seconds = time.perf_counter() - began
+    why = "length" if count == wanted.max_gen else "stop"
+    yield {"end": {"why": why, "tokens": count, "seconds": seconds, "first": first, "text": reader.rest()}}
+
+
+def _invented(engine: Engine, dice: Dice, datafolder: str) -> dict[str, Any]:
+    loaded = engine.load(dice.run, dice.checkpoint)
+    seed = secrets.randbelow(10_000) if dice.seed is None else dice.seed
+    data = data_of(loaded.run, datafolder)
+    title, known = "", None
+    for number in range(TRIES):
+        found = _title(loaded, seed + number)
+        if not found:
+            continue
+        title, known = found, None if data is None else any(has_title(folder, found) for folder, _ in data.parts)
+        if not known:
+            break
+    if not title:
+        raise RunError("It invented no title: it has not yet learned how an article begins.", "Train it a little more.")
+    return {"title": title, "known": known, "seed": seed}
+
+
+def _title(loaded: Loaded, seed: int) -> str:
+    """What stands between "# " and the end of the line when a new article begins."""
+    tokenizer = loaded.tokenizer
+    start = [tokenizer.end_of_text, *tokenizer.encode("#").tolist()]
+    drawn = b""
+    for token, _ in loaded.tokens(start, Sampling(TITLE, temperature=0.9, top_p=0.95, seed=seed)):
+        drawn += tokenizer.decode_bytes([token])
+        if b"\n" in drawn:
+            break
+    return drawn.decode("utf-8", "replace").split("\n")[0].strip(" #\ufffd")
+
+
+def _passages(engine: Engine, text: Text, datafolder: str) -> dict[str, Any]:
+    loaded = engine.load(text.run, text.checkpoint)
+    ids, data = text.all_ids(loaded.tokenizer), data_of(loaded.run, datafolder)
+    if data is None:
+        raise DataError(f"The data of {loaded.run.name} is not here (any more).", "Prepare it again as it was.")
+    folders = [folder for folder, _ in data.parts]
+    if sum(folder.training_tokens for folder in folders if not is_indexed(folder)) > SMALL:
+        command = f"wikigpt runs inspect --run {loaded.run.name} --show passages"
+        raise DataError("The training text is not indexed yet.", f"Do it once: {command}")
+    found = passages_of(ids, [Passages(folder) for folder in folders], loaded.tokenizer, PASSAGE)
+    return {"passages": [asdict(one) for one in found], "shortest": PASSAGE, "data": [f.name for f in folders]}
+
+
+def data_of(run: Run, datafolder: str) -> Data | None:
+    """The very data that a run was trained on; None where it is not there."""
+    try:
+        data = find_data(datafolder, run.config.data)
+    except DataError:
+        return None
+    return data if data.hash == run.config.data_hash else None

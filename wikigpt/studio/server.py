@@ -1,0 +1,90 @@
+"""Listens, and says where.
+
+host, port ──> socket ──> uvicorn ──> app
+"""
+
+import socket
+import sys
+from asyncio import TimerHandle
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from wikigpt.errors import ConfigError
+
+STALLED = 20.0  # seconds for which a reader may take nothing of what waits for it
+IDLE = 10  # seconds that a connection without a request is kept
+
+
+class Protocol(H11Protocol):
+    """HTTP as uvicorn speaks it. Who takes nothing of a full buffer for long is dropped: asyncio says when it is full
+    (`pause_writing`) and when it is not any more."""
+
+    _dropping: TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        self._dropping = self.loop.call_later(STALLED, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._keep()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._keep()
+        super().connection_lost(exc)
+
+    def _keep(self) -> None:
+        if self._dropping is not None:
+            self._dropping.cancel()
+            self._dropping = None
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises ConfigError where that cannot be; port 0 is any that is free."""
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        opened = socket.socket(family, kind, number)
+        try:
+            if sys.platform != "win32":  # elsewhere it lets two servers share a port
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(address)
+            opened.listen(128)
+        except OSError:
+            opened.close()
+            raise
+        return opened
+    except (OSError, OverflowError, UnicodeError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"{host}, port {port}: {said}.", "Give another --port (0: any that is free) or --host."
+        ) from error
+
+
+def address(opened: socket.socket, host: str) -> str:
+    """Where a browser finds it."""
+    port = opened.getsockname()[1]
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """HTTP around an app; nothing that is asked is logged."""
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)
