@@ -50,8 +50,9 @@ test-all: .venv/browser
 # Some slow tests open pages in Chromium: the system's, else what playwright downloads, else Debian's package.
 .venv/browser: .venv/installed-dev
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null 2>&1 && exit 0; done; \
-	  $(BIN)/playwright install chromium 2>/dev/null || apt-get install -y -q chromium || { \
-	  echo "make test-all needs Chromium: install it, or run .venv/bin/playwright install chromium" >&2; exit 2; }
+	  $(BIN)/playwright install chromium >/dev/null 2>&1 || apt-get install -y -qq chromium >/dev/null 2>&1 || \
+	  { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || { \
+	  echo "No Chromium: install it, or run .venv/bin/playwright install chromium; until then browser tests are skipped" >&2; exit 2; }
 	@touch $@
 
 clean:

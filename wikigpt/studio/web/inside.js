@@ -16,7 +16,7 @@ export function show(place) {
 class Inside {
   constructor(place) {
     const shared = state.text;
-    this.ids = shared.ids;
+    this.ids = shared.ids.length ? shared.ids : null; // of the text that came along, until it is changed
     this.pick = new Pick("run", { run: shared.run, checkpoint: shared.checkpoint, changed: () => this.architecture() });
     const whole = shared.tokens ? shared.tokens.map((token) => token.text).join("") : shared.prompt || "# Moon\n\nThe Moon is";
     this.input = el("textarea", { rows: 4, maxLength: 20000, dir: "auto", value: whole, oninput: () => (this.ids = null) });
@@ -117,11 +117,21 @@ function attention({ words, attention: layers }) {
   const size = words.length;
   const title = el("h3", {});
   let weights = null;
-  const spans = words.map((word, t) => el("span", { tabIndex: 0, onmouseenter: () => look(t), onfocus: () => look(t) }, word || "·"));
-  const look = (t) => spans.forEach((span, n) => {
-    span.style.backgroundColor = n <= t ? `rgba(47, 126, 216, ${(0.75 * weights[t * size + n]) / 255})` : "";
-    span.classList.toggle("here", n === t);
-  });
+  let here = size - 1;
+  const spans = words.map((word, t) => el("span", { onmouseenter: () => look(t) }, word || "·"));
+  const look = (t) => {
+    here = Math.max(0, Math.min(size - 1, t));
+    spans.forEach((span, n) => {
+      span.style.backgroundColor = n <= here ? `rgba(47, 126, 216, ${(0.75 * weights[here * size + n]) / 255})` : "";
+      span.classList.toggle("here", n === here);
+    });
+  };
+  const walk = (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 10, ArrowLeft: -1, ArrowUp: -10 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    look(here + step);
+  };
   const buttons = shades.flatMap((layer, l) => layer.map((head, h) => {
     const canvas = el("canvas", { width: size, height: size });
     const image = new ImageData(size, size);
@@ -133,13 +143,13 @@ function attention({ words, attention: layers }) {
     buttons.forEach((other) => other.setAttribute("aria-pressed", other === button));
     title.textContent = `Attention: block ${l}, head ${h}`;
     weights = head;
-    look(size - 1);
+    look(here);
   };
   const grid = el("div", { className: "heads", role: "group", "aria-label": "Heads: a row for each block" }, buttons);
   grid.style.gridTemplateColumns = `repeat(${layers[0].length}, max-content)`;
   choose(buttons[0], shades[0][0], 0, 0);
   return el("section", {}, title, el("p", { className: "note" }, `A picture for each block (down) and head (across): row t shows which tokens position t takes from. Choose one, then point at a token. Of the first ${size} tokens, the end of the text before among them.`),
-    grid, el("p", { className: "text", dir: "auto" }, spans));
+    grid, el("div", { className: "text card", dir: "auto", tabIndex: 0, role: "group", "aria-label": "The text; arrow keys go from token to token", onkeydown: walk }, spans));
 }
 
 function lens({ words, lens: rows }) {

@@ -5,8 +5,8 @@ import { changes, talkative } from "./state.js";
 export class Pick {
   constructor(label, { none = "", run = "", checkpoint = "latest", changed = () => {} } = {}) {
     Object.assign(this, { none, changed });
-    this.runs = el("select", { onchange: () => this.choose() });
-    this.checkpoints = el("select", { onchange: changed });
+    this.runs = el("select", { "aria-label": label, onchange: () => this.choose() });
+    this.checkpoints = el("select", { "aria-label": `checkpoint (${label})`, onchange: changed });
     this.node = el("div", { className: "row" }, el("label", { className: "above" }, label, this.runs), el("label", { className: "above" }, "checkpoint", this.checkpoints));
     this.wanted = [run, checkpoint];
     this.update = () => this.fill();
