@@ -33,11 +33,16 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Text(Asked):
-    """A text as a checkpoint of a run sees it: a prompt, and tokens that already stand behind it."""
+class Checkpoint(Asked):
+    """Who is asked: latest, best or a step of a run."""
 
     run: str = Field(max_length=300)
     checkpoint: str = Field("latest", max_length=40)
+
+
+class Text(Checkpoint):
+    """A text as a checkpoint sees it: a prompt, and tokens that already stand behind it."""
+
     prompt: str = Field("", max_length=LONGEST)
     ids: list[int] = Field(default=[], max_length=MOST_TOKENS)
 

@@ -17,7 +17,7 @@ from wikigpt.data.shards import Data, find_data
 from wikigpt.errors import DataError, RunError
 from wikigpt.generate import Sampling
 from wikigpt.runs import Run
-from wikigpt.studio.asked import ALTERNATIVES, MOST_TOKENS, Reader, Seed, Stream, Text, thought
+from wikigpt.studio.asked import ALTERNATIVES, MOST_TOKENS, Checkpoint, Reader, Seed, Stream, Text, thought
 from wikigpt.studio.engine import Engine, Loaded, one_by_one
 
 SMALL = 50_000_000  # training tokens that are indexed without being asked to: seconds
@@ -37,7 +37,7 @@ class Wanted(Text):
     alternatives: int = Field(ALTERNATIVES, ge=0, le=20)
 
 
-class Dice(Text):
+class Dice(Checkpoint):
     """Which title is invented follows from the seed."""
 
     seed: Seed | None = None

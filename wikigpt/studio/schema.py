@@ -1,5 +1,6 @@
 """/docs: the API as a page, from the schema that FastAPI makes. (Its own pages load scripts from elsewhere.)"""
 
+import json
 from html import escape
 from typing import Any
 
@@ -69,9 +70,11 @@ LIMITS |= {"maxLength": "at most, characters:", "maxItems": "at most:"}
 
 
 def _limits(field: dict[str, Any]) -> str:
-    found = [f"{word} {field[name]}" for name, word in LIMITS.items() if name in field and abs(field[name]) < 2**62]
+    found = [
+        f"{word} {field[name]:.10g}" for name, word in LIMITS.items() if name in field and abs(field[name]) < 2**62
+    ]
     return f" ({', '.join(found)})" if found else ""
 
 
 def _default(field: dict[str, Any]) -> str:
-    return "" if field.get("default") in (None, "") else str(field["default"])
+    return "" if field.get("default") in (None, "", []) else json.dumps(field["default"])

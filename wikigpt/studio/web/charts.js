@@ -152,7 +152,7 @@ export class Chart {
     const bend = this.log ? Math.log10 : (v) => v;
     const [x0, x1] = this.view ?? span(this.lines.map((line) => line.x));
     const inside = this.lines.map((line) => thin(line, x0, x1, wide - left - right, this.log));
-    const [y0, y1] = span(inside.map((points) => points.map(([, y]) => bend(y)))); 
+    const [y0, y1] = span(inside.map((points) => points.map(([, y]) => bend(y))));
     const px = (x) => left + ((x - x0) / (x1 - x0 || 1)) * (wide - left - right);
     const py = (y) => high - bottom - ((bend(y) - y0) / (y1 - y0 || 1)) * (high - top - bottom);
     const escaped = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -160,7 +160,7 @@ export class Chart {
     const parts = [`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${wide} ${high}" font-family="system-ui, sans-serif" font-size="12">`,
       `<rect width="${wide}" height="${high}" fill="#fff"/><text x="${left}" y="22" font-size="16" font-weight="600">${escaped(this.unit ? `${this.title} (${this.unit})` : this.title)}</text>`];
     for (const x of ticks(x0, x1)) parts.push(`<path d="M${px(x)} ${top}V${high - bottom}" stroke="#ddd"/><text x="${px(x)}" y="${high - bottom + 18}" text-anchor="middle">${along(x)}</text>`);
-    for (const t of ticks(y0, y1)) {
+    for (const t of this.log ? decades(y0, y1) : ticks(y0, y1)) {
       const y = this.log ? 10 ** t : t;
       parts.push(`<path d="M${left} ${py(y)}H${wide - right}" stroke="#ddd"/><text x="${left - 8}" y="${py(y) + 4}" text-anchor="end">${short(y)}</text>`);
     }
@@ -200,6 +200,13 @@ function thin({ x, y }, x0, x1, pixels, log) {
   }
   flush();
   return out;
+}
+
+// Logarithms of 1, 2, 5, 10, 20, ... where a few of these are in sight, else of evenly spaced numbers.
+function decades(low, high) {
+  const out = [];
+  for (let power = Math.floor(low); power <= high; power++) out.push(...[1, 2, 5].map((m) => power + Math.log10(m)).filter((t) => t >= low && t <= high));
+  return out.length > 2 ? out : ticks(10 ** low, 10 ** high).filter((v) => v > 0).map(Math.log10);
 }
 
 function ticks(low, high) {

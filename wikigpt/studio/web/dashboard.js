@@ -183,9 +183,10 @@ class Board {
       lines.push({ label: `${several}smoothed`, colour: own, width: 2, x: train[kept.along], y: smooth(scaled(train[figure]), kept.keep) });
     } else if (train[figure]) lines.push({ label: `${several}training`, colour: own, x: train[kept.along], y: scaled(train[figure]) });
     if (validation[figure]) lines.push({ label: `${several}validation`, colour: kept.chosen.length > 1 ? own : COLOURS[1], dots: true, dash: kept.chosen.length > 1 ? [6, 4] : undefined, x: validation[kept.along], y: validation[figure] });
-    if (figure === "bits_per_byte" && validation.step.length) {
-      const last = validation.bigram_bits_per_byte.at(-1);
-      lines.push({ label: `${several}bigram`, colour: "#808080", dash: [3, 3], x: validation[kept.along], y: validation.step.map(() => last) });
+    const last = validation.bigram_bits_per_byte.at(-1);
+    const same = (other) => kept.columns.get(other)?.validation.bigram_bits_per_byte?.at(-1) === last;
+    if (figure === "bits_per_byte" && validation.step.length && kept.chosen.find(same) === name) { // of the same tokens it is the same
+      lines.push({ label: `${kept.chosen.every(same) ? "" : several}bigram`, colour: "#808080", dash: [3, 3], x: validation[kept.along], y: validation.step.map(() => last) });
     }
     return lines;
   }

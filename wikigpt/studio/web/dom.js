@@ -82,6 +82,7 @@ export function short(n) {
 export const fixed = (n, digits = 3) => (n === null || n === undefined ? "–" : n.toFixed(digits));
 
 export function duration(seconds) {
+  if (seconds < 10) return `${+seconds.toPrecision(2)} s`;
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
