@@ -58,6 +58,7 @@ class Demo:
         _say(f"Done. Curves and samples from step 0 on: {folder / 'report.html'}. Go on with:")
         out = sys.stderr if self.common.json else sys.stdout
         print(f"  {own_command()} generate --run {run} --title {shlex.quote(title)} --num_samples 3", file=out)
+        print(f"  {own_command()} studio", file=out)
         print(f"  {own_command()} runs inspect --run {run} --writing", file=out)
         print(f"  {own_command()} train --data {data} --model_config modern_small --hours 0.5", file=out, flush=True)
         return Outcome(records)

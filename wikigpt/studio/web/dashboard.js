@@ -8,7 +8,7 @@ const CHARTS = [
   ["Loss", "nats per token", "loss"],
   ["Bits per byte", "validation", "bits_per_byte"],
   ["Learning rate", "", "learning_rate"],
-  ["Gradient norm", "before clipping", "grad_norm"],
+  ["Gradient norm", "", "grad_norm"],
   ["Tokens per second", "", "tokens_per_second"],
   ["MFU", "%", "mfu", 100],
   ["Memory", "GiB", "memory", 1 / 2 ** 30],
