@@ -18,6 +18,8 @@ from wikigpt.runs import Run
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel, KVCache
 
+COLDEST = 1e-5
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -83,7 +85,7 @@ def next_token(logits_V: Tensor, sampling: Sampling, generator: torch.Generator)
     if logits_V.isnan().any():
         fix = "Train anew with a lower --learning_rate (or --matrix_learning_rate), or --dtype float32, and --fresh."
         raise RunError("The model's weights are no longer numbers.", fix)
-    if sampling.temperature == 0:
+    if sampling.temperature < COLDEST:  # dividing by less would leave the range of numbers
         return int(logits_V.argmax())
     logits_V = with_temperature(logits_V, sampling.temperature)
     if sampling.top_k is not None:

@@ -130,7 +130,7 @@ def locked(folder: Path, busy: WikiGPTError) -> Iterator[None]:
     made = not folder.parent.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.1, poll_interval=0.01)  # who only looks (`is_locked`) has it for less
     except Timeout:
         raise busy from None
     try:

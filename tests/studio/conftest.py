@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from wikigpt.studio import server
 from wikigpt.studio.app import make_app
-from wikigpt.studio.engine import Engine
+from wikigpt.studio.engine import Engine, Loaded
 
 MODERN = "--arch qwen3 --qkv_bias False --n_heads 4 --n_kv_heads 2 --head_dim 16 --n_layers 2 --drop_rate 0"
 
@@ -46,6 +46,11 @@ def app(engine, data):
 @pytest.fixture
 def client(app) -> TestClient:
     return TestClient(app, base_url="http://localhost:8000")
+
+
+def load(engine: Engine, name: str, checkpoint: str = "latest") -> Loaded:
+    """A checkpoint as a request gets it."""
+    return engine.load(*engine.find(name, checkpoint))
 
 
 @contextmanager

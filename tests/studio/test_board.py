@@ -1,7 +1,9 @@
 """What the dashboard asks for."""
 
 import json
+import os
 import shutil
+import threading
 import time
 
 import pytest
@@ -58,6 +60,50 @@ def test_a_run_that_cannot_be_read_is_said(own):
     assert client.get("/api/runs/g").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "row", ['{"kind": "train", "step": 99}', '{"kind": "train", "step": 99, "seconds": "1", "loss": null, "mfu": NaN}']
+)
+def test_an_odd_row_takes_nothing_else_away(own, row):
+    models, client = own
+    with open(models / "g/metrics.jsonl", "a") as file:
+        file.write(row + "\n")
+    found = {run["name"]: run for run in client.get("/api/runs").json()["runs"]}
+    assert found["g"]["step"] == 99 and found["g"]["seconds_left"] is None and found["m"]["loss"] > 0
+
+
+def test_an_odd_run_takes_no_other_away(own):
+    models, client = own
+    record = json.loads((models / "g/run.json").read_text())
+    (models / "g/run.json").write_text(json.dumps(record | {"data": None}))
+    (models / os.fsdecode(b"\xff\xfe")).mkdir()
+    (models / os.fsdecode(b"\xff\xfe") / "run.json").write_text("{}")
+    found = {run["name"]: run for run in client.get("/api/runs").json()["runs"]}
+    assert found["g"]["state"] == "unreadable" and found["m"]["state"] == "finished" and len(found) == 2
+    assert client.get("/v1/models").status_code == 200
+
+
+def test_tables_are_whole_while_rows_come(own):
+    """Several ask at once, and the file grows: no column is longer than another."""
+    models, client = own
+
+    def write() -> None:
+        for step in range(100, 12_000, 200):
+            with open(models / "g/metrics.jsonl", "a") as file:
+                file.write("".join(f'{{"kind": "train", "step": {n}}}\n' for n in range(step, step + 200)))
+            time.sleep(0.003)
+
+    threads = [
+        threading.Thread(target=write),
+        *(threading.Thread(target=lambda: client.get("/api/runs/g/curves")) for _ in range(9)),
+    ]
+    for thread in threads:
+        thread.start()
+    codes = {client.get("/api/runs/g/curves.csv").status_code for _ in range(20)}
+    for thread in threads:
+        thread.join()
+    assert codes == {200}
+
+
 def test_no_runs_at_all(tmp_path):
     client = TestClient(make_app(Engine("cpu", str(tmp_path / "none")), str(tmp_path)), base_url="http://localhost")
     assert client.get("/api/runs").json()["runs"] == [] and client.get("/api/data").json()["data"] == []
@@ -97,7 +143,7 @@ def test_curves_come_packed_and_as_a_table(client, house):
 def test_runs_side_by_side(client):
     found = client.get("/api/compare?run=g&run=m").json()
     assert [row["run"] for row in found["rows"]] == ["g", "m"] and found["differences"]["arch"] == ["gpt2", "qwen3"]
-    assert client.get("/api/compare?run=g").status_code == 400
+    assert client.get("/api/compare?run=g").status_code == client.get("/api/compare?run=g&run=g").status_code == 400
     assert client.get("/api/compare").status_code == 400
     assert client.get("/api/compare?run=g&run=none").status_code == 404
 

@@ -2,14 +2,16 @@
 
 import json
 import random
+import shutil
 
 import httpx2
 import openai
 import pytest
 import torch
+from conftest import load
 
 from wikigpt.generate import Sampling, generate_ids, prompt_ids
-from wikigpt.studio.completions import Piece, Stops
+from wikigpt.studio.completions import Piece, Stops, named
 
 PROMPT = "# Luna\n\nLa"
 
@@ -22,7 +24,7 @@ def ask(served):
 
 @pytest.fixture
 def loaded(engine):
-    return engine.load("g")
+    return load(engine, "g")
 
 
 def ours(loaded, sampling: Sampling, prompt: str = PROMPT) -> list[int]:
@@ -79,7 +81,7 @@ def test_the_same_seed_gives_the_same_text(ask):
 
 
 def test_a_checkpoint_can_be_named(ask, engine):
-    old = engine.load("g", "6")
+    old = load(engine, "g", "6")
     ids = ours(old, Sampling(10, 0.0))
     answer = ask.completions.create(model="g@6", prompt=PROMPT, max_tokens=10, temperature=0)
     assert answer.choices[0].text == old.tokenizer.decode(ids)
@@ -144,6 +146,8 @@ def test_what_harnesses_ask_for(ask, loaded):
         ({"presence_penalty": 1}, "presence_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"best_of": 5}, "best_of"),
+        ({"best_of": 1, "n": 3}, "best_of"),
+        ({"n": 8, "max_tokens": 4096}, "too many"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"prompt": [10**9]}, "no token"),
         ({"prompt": "la " * 60, "echo": True, "logprobs": 1}, "context"),
@@ -156,6 +160,15 @@ def test_a_mistake_is_the_client_s_bad_request(ask, wrong, said):
     assert said in raised.value.message and raised.value.type == "invalid_request_error"
 
 
+def test_a_run_may_have_an_at_sign_in_its_name(house, engine):
+    shutil.copytree(house / "models/g", house / "models/me@home")
+    try:
+        assert named(engine, "me@home") == ("me@home", "latest") and named(engine, "me@home@6") == ("me@home", "6")
+        assert named(engine, "g@6") == ("g", "6") and named(engine, "g") == ("g", "latest")
+    finally:
+        shutil.rmtree(house / "models/me@home")
+
+
 def test_a_model_that_is_not_there_is_not_found(ask):
     for name in ("gpt-4", "g@7", "../models/g"):
         with pytest.raises(openai.NotFoundError):
@@ -163,12 +176,12 @@ def test_a_model_that_is_not_there_is_not_found(ask):
 
 
 def test_a_full_row_is_the_client_s_rate_limit(ask, engine):
-    tickets = [engine.ticket() for _ in range(18)]
+    tickets = [engine.models.ticket() for _ in range(18)]
     with pytest.raises(openai.RateLimitError):
         ask.completions.create(model="g", prompt="a")
     for ticket in tickets:
         ticket.give_back()
-    assert ask.completions.create(model="g", prompt="a", max_tokens=1) and not engine.tickets
+    assert ask.completions.create(model="g", prompt="a", max_tokens=1) and not engine.models.tickets
 
 
 def test_other_programs_may_leave_fields_null(served):

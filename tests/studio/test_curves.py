@@ -100,6 +100,33 @@ def test_a_run_begun_anew_forgets_the_old_one(tmp_path):
     assert after["key"] != before["key"] and after["start"] == 0 and after["train"]["loss"] == [3.0]
 
 
+def test_a_server_begun_anew_does_not_go_on_with_what_an_older_one_said(tmp_path):
+    path = tmp_path / METRICS
+    path.write_text("".join(row("train", step) for step in range(1, 30)))
+    found, other = Curves(tmp_path), Curves(tmp_path)
+    found.update()
+    other.update()
+    assert found.key != other.key
+
+
+def test_the_newest_evaluation_is_found_behind_many_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "TAIL", 300)
+    text = row("validation", 0) + "".join(row("train", step) for step in range(1, 3000))
+    (tmp_path / METRICS).write_text(text)
+    assert newest_rows(tmp_path)["validation"]["step"] == 0 and newest_rows(tmp_path)["train"]["step"] == 2999
+    monkeypatch.setattr(curves, "LONGEST_TAIL", 1000)
+    assert "validation" not in newest_rows(tmp_path)
+
+
+def test_a_step_beyond_all_numbers_is_passed_over(tmp_path):
+    (tmp_path / METRICS).write_text(
+        '{"kind": "train", "step": 1%s}\n' % ("0" * 400) + '{"kind": "train", "step": -1}\n' + row("train", 2)
+    )
+    found = Curves(tmp_path)
+    found.update()
+    assert found.train.steps.tolist() == [2.0]
+
+
 def test_only_what_is_new_is_sent(tmp_path):
     path, found = tmp_path / METRICS, Curves(tmp_path)
     path.write_text("".join(row("train", step) for step in range(1, 11)))

@@ -4,17 +4,21 @@ import asyncio
 import shutil
 
 import pytest
+from conftest import load
 from starlette.concurrency import run_in_threadpool
 
 from wikigpt.errors import ConfigError, RunError, WikiGPTError
 from wikigpt.studio import engine as engines
-from wikigpt.studio.engine import AT_ONCE, WAITING, Busy, Engine, one_by_one
+from wikigpt.studio.engine import Engine
+from wikigpt.studio.turns import AT_ONCE, WAITING, Busy, one_by_one
 
 
 def test_a_model_is_loaded_once(engine):
-    first = engine.load("g")
-    assert engine.load("g") is first and engine.load("g", "12") is first and engine.load("g", "step_00000012") is first
-    assert engine.load("g", "best").run.name == "g" and engine.load("m") is not first
+    first = load(engine, "g")
+    assert (
+        load(engine, "g") is first and load(engine, "g", "12") is first and load(engine, "g", "step_00000012") is first
+    )
+    assert load(engine, "g", "best").run.name == "g" and load(engine, "m") is not first
 
 
 def test_a_newer_checkpoint_is_seen_at_once(house, tmp_path):
@@ -22,19 +26,19 @@ def test_a_newer_checkpoint_is_seen_at_once(house, tmp_path):
     shutil.rmtree(tmp_path / "g/checkpoints/step_00000011")
     shutil.move(tmp_path / "g/checkpoints/step_00000012", tmp_path / "later")
     engine = Engine("cpu", str(tmp_path))
-    assert engine.load("g").checkpoint == "step_00000006"
+    assert load(engine, "g").checkpoint == "step_00000006"
     shutil.move(tmp_path / "later", tmp_path / "g/checkpoints/step_00000012")
-    assert engine.load("g").checkpoint == "step_00000012" and engine.load("g").name == "g@12"
+    assert load(engine, "g").checkpoint == "step_00000012" and load(engine, "g").name == "g@12"
 
 
 def test_only_a_few_models_are_kept(engine, monkeypatch):
     monkeypatch.setattr(engines, "KEPT", 2)
-    first = engine.load("g")
-    engine.load("m")
-    engine.load("g", "6")
-    assert len(engine._loaded) == 2 and engine.load("g") is not first
+    first = load(engine, "g")
+    load(engine, "m")
+    load(engine, "g", "6")
+    assert len(engine._loaded) == 2 and load(engine, "g") is not first
     monkeypatch.setattr(engines, "SHARE", 0.0)
-    engine.load("m")
+    load(engine, "m")
     assert len(engine._loaded) == 1
 
 
@@ -51,13 +55,13 @@ def test_a_name_is_never_a_path(engine, name):
 )
 def test_a_checkpoint_is_never_a_path(engine, which):
     with pytest.raises((RunError, ConfigError)):
-        engine.load("g", which)
+        load(engine, "g", which)
 
 
 @pytest.mark.parametrize("which", ["7", "99999999", "final"])
 def test_a_checkpoint_that_is_not_there(engine, which):
     with pytest.raises(RunError, match="has no checkpoint"):
-        engine.load("g", which)
+        load(engine, "g", which)
 
 
 def test_a_damaged_checkpoint_is_said(house, tmp_path):
@@ -65,18 +69,18 @@ def test_a_damaged_checkpoint_is_said(house, tmp_path):
     weights = tmp_path / "g/checkpoints/step_00000012/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(WikiGPTError):
-        Engine("cpu", str(tmp_path)).load("g")
+        load(Engine("cpu", str(tmp_path)), "g")
 
 
 def test_some_wait_and_the_next_is_told_to_come_back(engine):
-    tickets = [engine.ticket() for _ in range(AT_ONCE + WAITING)]
+    tickets = [engine.models.ticket() for _ in range(AT_ONCE + WAITING)]
     with pytest.raises(Busy):
-        engine.ticket()
+        engine.models.ticket()
     tickets[0].give_back()
     tickets[0].give_back()  # twice is once
-    engine.ticket()
+    engine.models.ticket()
     with pytest.raises(Busy):
-        engine.ticket()
+        engine.models.ticket()
 
 
 def test_only_so_many_calculate_at_once(engine):
@@ -92,10 +96,10 @@ def test_only_so_many_calculate_at_once(engine):
         now -= 1
 
     async def all_of_them() -> None:
-        await asyncio.gather(*(engine.calculate(work) for _ in range(10)))
+        await asyncio.gather(*(engine.models.work(work) for _ in range(10)))
 
     asyncio.run(all_of_them())
-    assert most == AT_ONCE and not engine.tickets
+    assert most == AT_ONCE and not engine.models.tickets
 
 
 def test_what_fails_gives_its_place_back(engine):
@@ -105,10 +109,10 @@ def test_what_fails_gives_its_place_back(engine):
     async def often() -> None:
         for _ in range(3 * (AT_ONCE + WAITING)):
             with pytest.raises(RuntimeError):
-                await engine.calculate(work)
+                await engine.models.work(work)
 
     asyncio.run(often())
-    assert not engine.tickets
+    assert not engine.models.tickets
 
 
 def test_an_item_is_made_when_it_is_asked_for():

@@ -55,6 +55,16 @@ def test_a_link_elsewhere_may_lead_here_and_a_form_may_not(client):
     assert client.post("/api/title", json={"run": "g"}, headers=visit).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/data/es", "/api/runs/g/architecture", "/api/runs", "/v1/models", "/web/main.js"]
+)
+def test_a_link_leads_to_pages_only_and_no_frame_to_any(client, path):
+    visit = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert client.get(path, headers=visit).status_code == 403
+    assert client.get("/", headers=visit | {"sec-fetch-dest": "iframe"}).status_code == 403
+    assert client.get("/docs", headers=visit).status_code == 200
+
+
 def test_its_own_page_and_programs_may(client):
     own = {"origin": "http://localhost:8000", "sec-fetch-site": "same-origin"}
     assert client.post("/api/generate", json=ASKED, headers=own).status_code == 200
@@ -109,17 +119,30 @@ def test_without_the_token_nobody_gets_anything(guarded):
 
 
 def test_a_program_brings_it_along(guarded):
-    assert guarded.get("/v1/models", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    for word in ("Bearer", "bearer"):
+        assert guarded.get("/v1/models", headers={"authorization": f"{word} {TOKEN}"}).status_code == 200
+    assert guarded.get("/v1/models", headers={"authorization": TOKEN}).status_code == 401
 
 
 def test_a_browser_brings_it_once(guarded):
     """The address that was printed sets a cookie that no script and no other page gets, and the token leaves the address."""
-    answer = guarded.get(f"/?token={TOKEN}&a=b")
-    assert answer.status_code == 303 and answer.headers["location"] == "/?a=b"
-    cookie = answer.headers["set-cookie"].lower()
-    assert "httponly" in cookie and "samesite=strict" in cookie
+    answer = guarded.get(f"/?token={TOKEN}&a=b&c=")
+    assert answer.status_code == 303 and answer.headers["location"] == "/?a=b&c="
+    cookie = answer.headers["set-cookie"]
+    assert "httponly" in cookie.lower() and "samesite=strict" in cookie.lower()
+    assert cookie.startswith("wikigpt_studio_8000=") and TOKEN not in cookie
     assert guarded.get("/").status_code == 200
     assert guarded.get("/api/runs").status_code == 200
+
+
+def test_a_cookie_of_another_port_is_none_of_ours(guarded):
+    guarded.get(f"/?token={TOKEN}")
+    assert guarded.get("/api/runs", headers={"host": "192.168.1.7:8001"}).status_code == 401
+
+
+def test_any_address_can_be_opened(guarded):
+    for host in ("[::1]", "192.168.1.7", "[::1]:8000"):
+        assert guarded.get(f"/?token={TOKEN}", headers={"host": host}).status_code in (200, 303)
 
 
 def test_the_way_back_leads_nowhere_else(guarded):

@@ -60,7 +60,7 @@ def test_fifty_slow_readers_and_two_hundred_requests(served, engine):
         assert httpx2.get(f"{served.url}/healthz", timeout=5).status_code == 200  # the rest of it answers meanwhile
     for reader in readers:
         reader.join(60)
-    wait_for(lambda: not engine.tickets)
+    wait_for(lambda: not engine.models.tickets)
     assert codes.count(200) == 180 and set(codes) <= {200, 429} and 429 in codes
     wait_for(lambda: served.connections() == 0, 30)
     gc.collect()

@@ -1,15 +1,19 @@
 """The architecture is the model's; what is shown of a text is what the analysis finds."""
 
 import base64
+import threading
 
 import numpy as np
 import pytest
 import torch
+from conftest import load
 
 from wikigpt.analysis.inside import lens_words, look_inside
 from wikigpt.config import MODEL_CONFIGS, ModelConfig
+from wikigpt.generate import Sampling
 from wikigpt.runs import read_run
-from wikigpt.studio.looks import described
+from wikigpt.studio.asked import Text
+from wikigpt.studio.looks import _inside, described
 from wikigpt.transformer import GPTModel
 
 
@@ -34,7 +38,7 @@ def test_a_large_one_takes_no_memory(house):
 
 @pytest.mark.parametrize("name", ["g", "m"])
 def test_inside_is_what_the_analysis_finds(client, engine, name):
-    loaded = engine.load(name)
+    loaded = load(engine, name)
     text = "# Luna\n\nLa Luna es el satélite"
     ids = [loaded.tokenizer.end_of_text, *loaded.tokenizer.encode(text).tolist()]
     found = client.post("/api/inside", json={"run": name, "prompt": text}).json()
@@ -78,3 +82,29 @@ def test_of_nothing_there_is_nothing_to_see(client):
 def test_a_single_token(client):
     found = client.post("/api/inside", json={"run": "m", "prompt": "a"}).json()
     assert len(found["tokens"]) == 1 and len(found["attention"][0]) == 4
+
+
+def test_one_may_look_while_another_writes(engine):
+    """Looking puts something else in the place of attention for a moment: nobody else may calculate meanwhile."""
+    loaded = load(engine, "m")
+    ids = [loaded.tokenizer.end_of_text, *loaded.tokenizer.encode("La Luna es").tolist()]
+    expected = [token.id for token in loaded.tokens(ids, Sampling(20, 0.0))]
+    heads = look_inside(loaded.model, ids).attention_LHTT
+    stop, wrong = threading.Event(), []
+
+    def write() -> None:
+        while not stop.is_set():
+            if [token.id for token in loaded.tokens(ids, Sampling(20, 0.0))] != expected:
+                wrong.append("written")
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        found = _inside(engine, Text(run="m", prompt="La Luna es"))
+        if len(found["attention"]) != len(heads):
+            wrong.append("seen")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong

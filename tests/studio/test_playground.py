@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from conftest import load
 from starlette.testclient import TestClient
 
 from wikigpt.data.lookup import look_up
@@ -14,6 +15,7 @@ from wikigpt.data.shards import DataFolder
 from wikigpt.generate import Sampling, generate_ids, load_model, prompt_ids
 from wikigpt.runs import read_run
 from wikigpt.studio.app import make_app
+from wikigpt.studio.asked import Reader
 from wikigpt.studio.engine import Engine
 
 PROMPT = "# Luna\n\n"
@@ -71,6 +73,33 @@ def test_one_can_go_on_from_any_token(client):
     assert start["prompt"][-1][0] == other
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-6])
+def test_next_to_no_temperature_is_none(client, temperature):
+    _, cold, _ = written(client, temperature=temperature)
+    _, none, _ = written(client, temperature=0)
+    assert [token["id"] for token in cold] == [token["id"] for token in none]
+
+
+def test_a_mistake_of_ours_is_the_last_event(client, engine, monkeypatch):
+    def broken(*given):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(engine, "load", broken)
+    answer = client.post("/api/generate", json={"run": "g", "prompt": PROMPT})
+    assert "RuntimeError" in answer.text and "secret" not in answer.text and not engine.models.tickets
+
+
+def test_only_a_model_in_turn_is_loaded(client, engine, monkeypatch):
+    """However many ask: a checkpoint is loaded by whoever has a turn."""
+    for _ in range(16):
+        engine.models.ticket()
+    loads = []
+    load = engine.load
+    monkeypatch.setattr(engine, "load", lambda *given: (loads.append(1), load(*given))[1])
+    written(client)
+    assert loads == [1]
+
+
 def test_an_empty_prompt_begins_an_article(client):
     start, _, _ = written(client, prompt="")
     assert [text for _, text in start["prompt"]] == [""]  # the end of the text before
@@ -102,21 +131,29 @@ def test_a_mistake_is_said_in_one_line(client, wrong, said):
 
 
 def test_too_many_at_once_are_told_to_come_back(client, engine):
-    tickets = [engine.ticket() for _ in range(18)]
+    tickets = [engine.models.ticket() for _ in range(18)]
     answer = client.post("/api/generate", json={"run": "g", "prompt": PROMPT})
     assert answer.status_code == 429 and answer.headers["retry-after"] == "2"
     for ticket in tickets:
         ticket.give_back()
     written(client)
-    assert not engine.tickets
+    assert not engine.models.tickets
 
 
 def test_half_a_character_in_the_prompt_is_finished(client, engine):
-    tokenizer = engine.load("g").tokenizer
+    tokenizer = load(engine, "g").tokenizer
     half = next(n for n in range(tokenizer.vocab_size) if tokenizer.decode_bytes([n]) == b"\xc3")
     other = next(n for n in range(tokenizer.vocab_size) if tokenizer.decode_bytes([n]) == b"\xb1")
     start, _, _ = written(client, prompt="a", ids=[half, other])
     assert [text for _, text in start["prompt"]][-2:] == ["", "ñ"]
+
+
+def test_a_broken_character_ends_where_the_text_ends(engine):
+    tokenizer = load(engine, "g").tokenizer
+    half = next(n for n in range(tokenizer.vocab_size) if tokenizer.decode_bytes([n]) == b"\xc3")
+    letter = next(n for n in range(tokenizer.vocab_size) if tokenizer.decode_bytes([n]) == b"a")
+    reader = Reader(tokenizer)
+    assert [reader.text(n) for n in (half, tokenizer.end_of_text, letter)] == ["", "\ufffd", "a"]
 
 
 def test_lone_surrogates_do_no_harm(client):
@@ -141,7 +178,7 @@ def test_a_title_that_is_known_is_said(client, data, monkeypatch):
 
 
 def test_where_the_training_text_says_the_same(client, data, engine):
-    tokenizer = engine.load("g").tokenizer
+    tokenizer = load(engine, "g").tokenizer
     text = tokenizer.decode(data.stream("train").read(2000, 40).tolist())
     found = client.post("/api/passages", json={"run": "g", "prompt": text}).json()
     ids = prompt_ids(tokenizer, text)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from conftest import running
 from helpers import wikigpt
 
 from wikigpt.errors import ConfigError
-from wikigpt.studio import server
+from wikigpt.studio import guard, server
 
 LONG = {"run": "g", "prompt": "La", "max_gen": 4096, "temperature": 5.0}
 
@@ -69,7 +70,7 @@ def test_a_closed_tab_stops_its_generation(served, engine, slowly, path):
     there = asking(served.port, body, path)
     wait_for(lambda: len(slowly) > 5)
     there.close()
-    wait_for(lambda: not engine.tickets)
+    wait_for(lambda: not engine.models.tickets)
     time.sleep(0.1)
     made = len(slowly)
     time.sleep(0.3)
@@ -80,7 +81,7 @@ def test_one_who_asks_for_all_at_once_and_leaves_stops_it_too(served, engine, sl
     there = asking(served.port, {"model": "g", "max_tokens": 4096, "temperature": 5}, "/v1/completions")
     wait_for(lambda: len(slowly) > 5)
     there.close()
-    wait_for(lambda: not engine.tickets)
+    wait_for(lambda: not engine.models.tickets)
     assert len(slowly) < 3000
 
 
@@ -88,12 +89,12 @@ def test_one_who_leaves_while_waiting_gives_the_place_back(served, engine, slowl
     working = [asking(served.port, LONG) for _ in range(2)]
     wait_for(lambda: len(slowly) > 5)
     waiting = asking(served.port, LONG)
-    wait_for(lambda: len(engine.tickets) == 3)
+    wait_for(lambda: len(engine.models.tickets) == 3)
     waiting.close()
-    wait_for(lambda: len(engine.tickets) == 2)
+    wait_for(lambda: len(engine.models.tickets) == 2)
     for one in working:
         one.close()
-    wait_for(lambda: not engine.tickets)
+    wait_for(lambda: not engine.models.tickets)
 
 
 def test_a_reader_that_takes_nothing_is_dropped(app, monkeypatch):
@@ -118,18 +119,56 @@ def test_a_reader_that_takes_nothing_is_dropped(app, monkeypatch):
         there.close()
 
 
-def test_a_reader_that_is_only_slow_is_kept(app, monkeypatch):
-    monkeypatch.setattr(server, "STALLED", 1.0)
+def test_a_reader_that_is_only_slow_is_kept(app, house, monkeypatch):
+    """Far longer than one may take nothing, but it takes a little all the time: it gets everything."""
+    shutil.copytree(house / "models/g", house / "models/long")
+    row = '{"kind": "train", "step": %d, "tokens": 1, "loss": 3.5}\n'
+    (house / "models/long/metrics.jsonl").write_text("".join(row % step for step in range(1, 100_001)))
+    looked = []
+    look = server.Protocol._drop_the_stalled
+    monkeypatch.setattr(server.Protocol, "_drop_the_stalled", lambda *given: (looked.append(1), look(*given)))
+    monkeypatch.setattr(server, "STALLED", 0.3)
+    try:
+        with running(app) as served:
+            there = socket.socket()
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            there.connect(("127.0.0.1", served.port))
+            there.sendall(f"GET /api/runs/long/curves HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+            got = there.recv(65536)
+            size = int(re.search(rb"content-length: (\d+)", got)[1]) + got.index(b"\r\n\r\n") + 4
+            total = len(got)
+            while more := there.recv(65536) if total < size else b"":
+                total += len(more)
+                time.sleep(0.01)
+            there.close()
+        assert total == size > 8e6 and len(looked) > 2
+    finally:
+        shutil.rmtree(house / "models/long")
+
+
+def test_one_who_asks_nothing_is_dropped(app, monkeypatch):
+    monkeypatch.setattr(server, "IDLE", 0.3)
+    monkeypatch.setattr(guard, "PATIENCE", 0.3)
     with running(app) as served:
-        there = socket.socket()
-        there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        there.connect(("127.0.0.1", served.port))
-        there.sendall(f"GET /web/uplot/uPlot.iife.min.js HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
-        got = b""
-        while len(got) < 51_000:
-            got += there.recv(4096)
-            time.sleep(0.05)
-        there.close()
+        silent, half = (socket.create_connection(("127.0.0.1", served.port)) for _ in range(2))
+        half.sendall(b"GET / HTTP/1.1\r\nHost: 127.")
+        body = socket.create_connection(("127.0.0.1", served.port))
+        head = f"POST /api/title HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: application/json\r\n"
+        body.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        wait_for(lambda: served.connections() == 3)
+        wait_for(lambda: served.connections() == 0)
+        assert b"400" in body.recv(100)
+        for one in (silent, half, body):
+            one.close()
+
+
+def test_one_of_several_prompts_is_enough_to_see_that_nobody_waits(served, engine, slowly):
+    body = {"model": "g", "prompt": ["La"] * 20, "max_tokens": 800, "temperature": 5}
+    there = asking(served.port, body, "/v1/completions")
+    wait_for(lambda: len(slowly) > 5)
+    there.close()
+    wait_for(lambda: not engine.models.tickets)
+    assert len(slowly) < 3000
 
 
 def test_a_port_that_is_taken_and_a_host_that_is_not_here(capsys, tmp_path, monkeypatch):
@@ -190,10 +229,11 @@ def test_the_command_from_its_beginning_to_its_end(house, data, sign):
 
 
 def test_without_its_libraries_it_says_what_to_install(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "wikigpt.studio.server", raising=False)
-    assert wikigpt("studio", tmp_path) == 2
-    assert "pip install" in capsys.readouterr().err
+    for name in ("uvicorn", "fastapi"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            assert wikigpt("studio", tmp_path) == 2
+            assert f"needs {name}" in capsys.readouterr().err
 
 
 def test_help_needs_no_server_library(capsys):

@@ -12,13 +12,15 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from loguru import logger
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 import wikigpt
 from wikigpt.errors import RunError, WikiGPTError
 from wikigpt.studio import articles, board, completions, looks, playground, schema
-from wikigpt.studio.engine import AT_ONCE, WAITING, Busy, Engine
+from wikigpt.studio.engine import Engine
 from wikigpt.studio.guard import Guard, problem
+from wikigpt.studio.turns import AT_ONCE, WAITING, Busy
 
 WEB = Path(__file__).with_name("web")
 
@@ -37,11 +39,13 @@ def make_app(engine: Engine, datafolder: str, token: str | None = None, hosts: I
         app.include_router(router)
     app.include_router(articles.router(engine, datafolder))
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["studio"])
     def health() -> dict[str, str]:
         """Whether it is there."""
         return {"status": "ok", "version": wikigpt.__version__}
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     def index() -> FileResponse:
         return FileResponse(WEB / "index.html", headers={"cache-control": "no-cache"})
@@ -63,16 +67,17 @@ def _say_mistakes(app: FastAPI) -> None:
         return problem(404 if isinstance(error, RunError) else 400, error.problem, error.fix)
 
     @app.exception_handler(RequestValidationError)
-    def misread(_: Request, error: RequestValidationError) -> Response:
+    def misread(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+        if request.method == "POST" and "json" not in request.headers.get("content-type", ""):
+            return problem(400, "The request is no JSON.", "Send it with content-type: application/json.")
+        where = next((str(part) for part in first["loc"] if part not in ("body", "query")), "")  # the field
         return problem(400, f"{where or 'The request'}: {first['msg']}.", "GET /docs lists what there is.")
 
     @app.exception_handler(Busy)
     def busy(*_: object) -> Response:
-        answer = problem(
-            429, f"{AT_ONCE} requests calculate and {WAITING} wait.", "Try again soon.", "rate_limit_error"
-        )
+        what = f"{AT_ONCE} requests are worked on, and {WAITING} wait."
+        answer = problem(429, what, "Try again soon.", "rate_limit_error")
         answer.headers["retry-after"] = "2"
         return answer
 
@@ -80,7 +85,20 @@ def _say_mistakes(app: FastAPI) -> None:
     def none(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
             return problem(404, f"There is nothing at {request.url.path}.", "GET /docs lists what there is.")
-        return problem(error.status_code, f"{error.detail}.", "GET /docs lists what there is.")
+        answer = problem(error.status_code, f"{error.detail}.", "GET /docs lists what there is.")
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(ClientDisconnect)
+    def left(*_: object) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    def ours(_: Request, error: Exception) -> Response:
+        """A mistake of ours; its traceback is in the terminal."""
+        return problem(
+            500, f"This should not have happened ({type(error).__name__}).", "Please report it.", "server_error"
+        )
 
     @app.exception_handler(OSError)
     def gone(_: Request, error: OSError) -> Response:

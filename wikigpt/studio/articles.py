@@ -74,25 +74,25 @@ def router(engine: Engine, datafolder: str) -> APIRouter:
     @api.get("/data/{name}")
     async def folder(name: str) -> dict[str, Any]:
         """Figures of a folder, what was left out and why, and articles before and after cleaning."""
-        return await engine.calculate(_figures, folders, name)
+        return await engine.files.work(_figures, folders, name)
 
     @api.get("/data/{name}/articles")
     async def articles(
         name: str, query: str = Query("", max_length=300), split: SPLIT | None = None, offset: int = Query(0, ge=0)
     ) -> dict[str, Any]:
         """A page of articles whose title contains the query: the one that is called so first, then those that begin so."""
-        return await engine.calculate(_search, folders, name, query.strip(), split, offset)
+        return await engine.files.work(_search, folders, name, query.strip(), split, offset)
 
     @api.get("/data/{name}/article")
     async def article(name: str, what: str = Query(max_length=300)) -> dict[str, Any]:
         """An article by its title, page id or the place of one of its tokens (train:12345): its row, text and tokens."""
-        return await engine.calculate(_article, folders, name, what)
+        return await engine.files.work(_article, folders, name, what)
 
     @api.post("/clean")
     async def clean(given: Wikitext) -> dict[str, str]:
         """Wikitext as the cleaner leaves it."""
         site = site_of(given.wiki if given.wiki.endswith("wiki") else f"{given.wiki}wiki")
-        return {"text": await engine.calculate(clean_wikitext, given.wikitext, given.title, site)}
+        return {"text": await engine.files.work(clean_wikitext, given.wikitext, given.title, site)}
 
     return api
 

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi.responses import StreamingResponse
+from loguru import logger
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from wikigpt.analysis.inside import shown
 from wikigpt.errors import ConfigError, WikiGPTError
 from wikigpt.generate import prompt_ids
-from wikigpt.studio.engine import Loaded, Ticket
+from wikigpt.studio.turns import Ticket
 from wikigpt.tokenizer import Tokenizer
 
 LONGEST = 20_000  # characters of a text
@@ -67,15 +68,17 @@ class Reader:
     def text(self, token: int) -> str:
         """End-of-text, which begins and ends every article, shows as nothing."""
         if token == self._tokenizer.end_of_text:
-            return ""
+            return self.rest()
         return self._decoder.decode(self._tokenizer.decode_bytes([token]))
 
     def rest(self) -> str:
         """What is left of a character that never came to its end."""
-        return self._decoder.decode(b"", final=True)
+        left = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return left
 
 
-def thought(loaded: Loaded, token: int, log_probs_V: Tensor, alternatives: int = ALTERNATIVES) -> dict[str, Any]:
+def thought(tokenizer: Tokenizer, token: int, log_probs_V: Tensor, alternatives: int = ALTERNATIVES) -> dict[str, Any]:
     """What a model thought of a token: bits, probability, its place among all, and the likeliest [id, text, probability]."""
     own = log_probs_V[token]
     best = log_probs_V.topk(min(alternatives, len(log_probs_V)))
@@ -84,7 +87,7 @@ def thought(loaded: Loaded, token: int, log_probs_V: Tensor, alternatives: int =
         "bits": round(-own.item() / math.log(2), 4),
         "p": own.exp().item(),
         "rank": 1 + int((log_probs_V > own).sum()),
-        "alternatives": [[n, shown(loaded.tokenizer, n), p] for n, p in likely],
+        "alternatives": [[n, shown(tokenizer, n), p] for n, p in likely],
     }
 
 
@@ -98,11 +101,15 @@ class Stream(StreamingResponse):
 
     async def _in_turn(self, events: AsyncIterator[Any], last: str) -> AsyncGenerator[str, None]:
         try:
-            async with self._ticket.turn():
+            async with self._ticket.turn:
                 async for event in events:
                     yield sse(event)
-        except WikiGPTError as error:
-            yield sse({"error": {"message": f"{error.problem} {error.fix}", "type": "server_error"}})
+        except (WikiGPTError, OSError) as error:
+            yield sse({"error": {"message": " ".join(str(error).split()), "type": "server_error"}})
+        except Exception as error:
+            logger.opt(exception=error).error("studio: this should not have happened")
+            said = f"This should not have happened ({type(error).__name__}). Please report it."
+            yield sse({"error": {"message": said, "type": "server_error"}})
         if last:
             yield f"data: {last}\n\n"
 

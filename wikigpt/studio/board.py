@@ -4,6 +4,7 @@ models/ ──> Board ──> /api/runs, /api/live          models/<run>/ ──
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -46,23 +47,30 @@ class Board:
         with self._lock:
             when, found = self._listed
             if time.monotonic() - when > FRESH:
-                paths = [path.parent for path in self._engine.model_dir.glob("[!.]*/run.json")]
-                found = sorted(map(self._row, paths), key=lambda row: (row["state"] != "training", -row["changed"]))
+                paths = [self._engine.model_dir / name for name in self._engine.names()]
+                found = sorted(map(self._row, paths), key=_rank)
                 self._listed = (time.monotonic(), found)
+                for kept in (self._curves, self._newest):
+                    for path in set(kept) - set(paths):  # they are gone
+                        del kept[path]
             return found
 
     def _row(self, path: Path) -> dict[str, Any]:
         row: dict[str, Any] = {"name": path.name, "changed": _changed(path)}
         try:
-            run = read_run(path)
+            return row | self._standing(read_run(path))
         except RunError as error:
             return row | {"state": "unreadable", "problem": error.problem}
-        config, newest = run.config, self._newest_rows(path)
+        except Exception as error:  # whatever stands in its files, the others are shown
+            return row | {"state": "unreadable", "problem": f"{type(error).__name__}: {error}"}
+
+    def _standing(self, run: Run) -> dict[str, Any]:
+        config, newest = run.config, self._newest_rows(run.path)
         train, score = newest.get("train", {}), newest.get("final") or newest.get("validation") or {}
-        step = max(run.step, train.get("step", 0))
-        state = "finished" if run.finished else "training" if is_locked(path) else "stopped"
-        left = (config.total_steps - step) * train["seconds"] / train["step"] if train.get("step") else None
-        return row | {
+        step, seconds = max(run.step, train.get("step", 0)), _number(train.get("seconds"))
+        state = "finished" if run.finished else "training" if is_locked(run.path) else "stopped"
+        left = (config.total_steps - step) * seconds / train["step"] if seconds and train.get("step") else None
+        return {
             "state": state,
             "step": step,
             "saved": run.step,
@@ -71,11 +79,8 @@ class Board:
             "model_config": config.model_config,
             "data": config.data_name,
             "parameters": config.model.n_parameters,
-            "loss": train.get("loss"),
-            "tokens_per_second": train.get("tokens_per_second"),
-            "mfu": train.get("mfu"),
-            "memory": train.get("memory"),
-            "bits_per_byte": score.get("bits_per_byte"),
+            **{name: _number(train.get(name)) for name in ("loss", "tokens_per_second", "mfu", "memory")},
+            "bits_per_byte": _number(score.get("bits_per_byte")),
             "seconds_left": left if state == "training" else None,
         }
 
@@ -92,11 +97,27 @@ class Board:
             found.update()
             return found
 
+    def csv(self, run: Run) -> str:
+        """As `Curves.csv`."""
+        found = self.curves(run)
+        with self._lock:
+            return found.csv()
+
     def packed(self, run: Run, key: str, rows: int) -> bytes:
         """As `Curves.packed`."""
         found = self.curves(run)
         with self._lock:
             return found.packed(key, rows)
+
+
+def _rank(row: dict[str, Any]) -> tuple[bool, int, str]:
+    """Runs that train come first, in a fixed order though they change all the time; then the newest."""
+    training = row["state"] == "training"
+    return not training, 0 if training else -row["changed"], row["name"]
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _changed(run: Path) -> int:
@@ -124,9 +145,10 @@ def router(engine: Engine) -> APIRouter:
     @api.get("/compare")
     def compared(run: Annotated[list[str], Query(max_length=SEVERAL)]) -> dict[str, Any]:
         """Runs side by side: what they cost, how good they became, the settings in which they differ."""
-        if len(run) < 2:
-            raise ConfigError(f"{len(run)} run was named.", "Name two or more, each with run=NAME.")
-        return asdict(compare([engine.run(name) for name in dict.fromkeys(run)]))
+        names = list(dict.fromkeys(run))
+        if len(names) < 2:
+            raise ConfigError(f"{len(names)} run was named.", "Name two or more, each with run=NAME.")
+        return asdict(compare([engine.run(name) for name in names]))
 
     @api.get("/runs/{name}")
     def one(name: str) -> dict[str, Any]:
@@ -137,7 +159,7 @@ def router(engine: Engine) -> APIRouter:
         return {
             "name": run.name,
             "settings": settings,
-            "source": [{k: part[k] for k in ("name", "origin", "licence")} for part in run.config.source],
+            "source": [{k: part.get(k, "") for k in ("name", "origin", "licence")} for part in run.config.source],
             "checkpoints": [step_of(path) for path in checkpoints(run.path)],
             "has_best": (run.path / "best").exists(),
             "samples": samples if len(samples) <= SAMPLES else samples[:1] + samples[1 - SAMPLES :],
@@ -156,7 +178,7 @@ def router(engine: Engine) -> APIRouter:
     def csv(name: str) -> PlainTextResponse:
         """Every training step as comma-separated values."""
         headers = {"content-disposition": 'attachment; filename="curves.csv"'}
-        return PlainTextResponse(board.curves(engine.run(name)).csv(), headers=headers, media_type="text/csv")
+        return PlainTextResponse(board.csv(engine.run(name)), headers=headers, media_type="text/csv")
 
     return api
 

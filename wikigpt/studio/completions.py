@@ -5,8 +5,9 @@ prompt ──> ids ──> tokens ──> up to a stop ──> {"choices": [...]
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Annotated, Any
 
@@ -14,17 +15,21 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from wikigpt.errors import ConfigError, RunError
 from wikigpt.generate import Sampling, prompt_ids
-from wikigpt.runs import checkpoints, step_of
+from wikigpt.runs import Run, checkpoints, step_of
 from wikigpt.studio.asked import LONGEST, MOST_TOKENS, Reader, Seed, Stream, checked_ids
-from wikigpt.studio.engine import Engine, Loaded, one_by_one
+from wikigpt.studio.engine import Engine, Loaded
+from wikigpt.studio.turns import one_by_one
 from wikigpt.tokenizer import Tokenizer
 
+Load = Callable[[], Awaitable[Loaded]]
 Prompt = Annotated[str, Field(max_length=LONGEST)]
 Ids = Annotated[list[int], Field(max_length=LONGEST)]
+MOST_TOGETHER = 4 * MOST_TOKENS  # tokens of all choices of a request
 UNSUPPORTED = ("suffix", "logit_bias", "presence_penalty", "frequency_penalty")  # not but at their default
 
 
@@ -68,8 +73,11 @@ class Completion(BaseModel):
         for name in UNSUPPORTED:
             if getattr(self, name, None):
                 raise ConfigError(f"{name} is not there.", "Leave it out.")
-        if self.best_of not in (None, 1, self.n):
+        if self.best_of not in (None, self.n or 1):
             raise ConfigError("best_of is not there.", "Leave it out, or ask for n.")
+        wanted = len(self.prompts) * (self.n or 1) * (self.max_tokens or 0)
+        if wanted > MOST_TOGETHER:
+            raise ConfigError(f"{wanted:,} tokens are too many for one request.", f"Ask for {MOST_TOGETHER:,} at most.")
 
 
 @dataclass(frozen=True)
@@ -136,29 +144,31 @@ def router(engine: Engine) -> APIRouter:
     async def completions(asked: Completion, request: Request) -> Stream | JSONResponse:
         """Goes on with a prompt."""
         asked.check()
-        ticket = engine.ticket()
-        handed_on = False
-        try:
-            run, _, step = asked.model.rpartition("@") if "@" in asked.model else (asked.model, "", "latest")
-            loaded = await run_in_threadpool(engine.load, run, step)
-            answer = Answer(loaded, asked)
-            if asked.stream:
-                handed_on = True
-                return Stream(ticket, answer.events(), last="[DONE]")
-            async with ticket.turn():
-                return JSONResponse(await answer.whole(request))
-        finally:
-            if not handed_on:
-                ticket.give_back()
+        run, folder = await run_in_threadpool(engine.find, *named(engine, asked.model))
+        answer = Answer(run, await run_in_threadpool(engine.tokenizer, run), asked)
+        load = partial(run_in_threadpool, engine.load, run, folder)
+        if asked.stream:
+            return Stream(engine.models.ticket(), answer.events(load), last="[DONE]")
+        with engine.models.ticket() as ticket:
+            async with ticket.turn:
+                return JSONResponse(await answer.whole(load, request))
 
     return api
 
 
+def named(engine: Engine, model: str) -> tuple[str, str]:
+    """A run and one of its checkpoints, by RUN or RUN@STEP (a run's own name may have an @ in it)."""
+    if "@" not in model or model in engine.names():
+        return model, "latest"
+    run, _, step = model.rpartition("@")
+    return run, step
+
+
 def _models(engine: Engine) -> list[dict[str, Any]]:
     found = []
-    for path in engine.model_dir.glob("[!.]*/run.json"):
-        saved = checkpoints(path.parent)
-        names = [path.parent.name, *(f"{path.parent.name}@{step_of(one)}" for one in saved)]
+    for run in engine.names():
+        saved = checkpoints(engine.model_dir / run)
+        names = [run, *(f"{run}@{step_of(one)}" for one in saved)]
         for name, folder in zip(names, [*saved[:1], *saved], strict=False):
             created = int(folder.stat().st_mtime)
             found.append({"id": name, "object": "model", "created": created, "owned_by": "wikigpt"})
@@ -168,12 +178,12 @@ def _models(engine: Engine) -> list[dict[str, Any]]:
 class Answer:
     """The answer to one request: a choice for each prompt and each of `n`."""
 
-    def __init__(self, loaded: Loaded, asked: Completion) -> None:
-        self.loaded, self.asked, self.tokenizer = loaded, asked, loaded.tokenizer
+    def __init__(self, run: Run, tokenizer: Tokenizer, asked: Completion) -> None:
+        self.asked, self.tokenizer = asked, tokenizer
         self.rows = [self._ids(prompt) for prompt in asked.prompts for _ in range(asked.n or 1)]
         self.seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         self.id, self.created, self.written = f"cmpl-{secrets.token_hex(12)}", int(time.time()), 0
-        context = loaded.model.config.context_length
+        context = run.config.model.context_length
         if asked.echo and asked.logprobs is not None and (longest := max(map(len, self.rows))) > context:
             raise ConfigError(
                 f"The prompt has {longest:,} tokens, and the context {context:,}.", "Send less, or no echo."
@@ -183,8 +193,9 @@ class Answer:
         ids = prompt_ids(self.tokenizer, prompt) if isinstance(prompt, str) else checked_ids(prompt, self.tokenizer)
         return ids or [self.tokenizer.end_of_text]
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, load: Load) -> AsyncIterator[dict[str, Any]]:
         """A chunk for what comes with each token, then one with the reason why it ended."""
+        self.loaded = await load()
         for index, ids in enumerate(self.rows):
             offset, reason = 0, None
             async for pieces, reason in self._choice(index, ids):
@@ -194,15 +205,16 @@ class Answer:
         if (self.asked.stream_options or {}).get("include_usage"):
             yield self._head() | {"choices": [], "usage": self._usage()}
 
-    async def whole(self, request: Request) -> dict[str, Any]:
-        """All choices at once. Nothing is made for one who has gone away."""
+    async def whole(self, load: Load, request: Request) -> dict[str, Any]:
+        """All choices at once. Raises ClientDisconnect where whoever asked has gone away."""
+        self.loaded = await load()
         choices = []
         for index, ids in enumerate(self.rows):
             made, why = list[Piece](), None
             async for pieces, reason in self._choice(index, ids):
                 made, why = made + pieces, reason
                 if await request.is_disconnected():
-                    break
+                    raise ClientDisconnect
             choices.append(self._chunk(index, made, 0, why)["choices"][0])
         return self._head() | {"choices": choices, "usage": self._usage()}
 

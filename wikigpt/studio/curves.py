@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, pairwise
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from pydantic_core import from_json
@@ -23,7 +24,7 @@ SPENT = ("step", "tokens", "flops", "seconds")
 TRAIN = (*SPENT, "loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory", "data_share")
 VALIDATION = (*SPENT, "loss", "perplexity", "bits_per_byte", "bigram_bits_per_byte")
 MOST = 200_000  # rows that are sent; of more every second, fourth, ... one
-TAIL = 2**17  # bytes from the end, that hold the newest rows
+TAIL, LONGEST_TAIL = 2**17, 2**23  # bytes from the end, in which the newest rows are looked for
 NUMBERS, NOTHING = (int, float), float("nan")
 
 
@@ -66,7 +67,7 @@ class Curves:
     anew, or resumed from an earlier step. The same rows count as in `metrics.read_all`."""
 
     def __init__(self, run: Path) -> None:
-        self.path, self.version = run / METRICS, 0
+        self.path, self.version, self._name = run / METRICS, 0, token_hex(4)
         self._forget()
 
     def _forget(self) -> None:
@@ -116,7 +117,7 @@ class Curves:
     @property
     def key(self) -> str:
         """While it stays the same, rows have only been added."""
-        return f"{self.version}-{self.every}"
+        return f"{self._name}-{self.version}-{self.every}"
 
     def packed(self, key: str = "", rows: int = 0) -> bytes:
         """Training rows from `rows` on where the key is still the same, else all; and all evaluations. A head as JSON (its
@@ -161,16 +162,23 @@ def _bytes(column: "array[float]") -> bytes:
 
 
 def newest_rows(run: Path) -> dict[str, dict[str, Any]]:
-    """The newest row of each kind, from the end of the file; kinds without one there are left out."""
-    path = run / METRICS
-    if not path.exists():
-        return {}
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - TAIL))
-        lines = file.read().splitlines()
+    """The newest row of each kind, looked for from the end of the file until there is an evaluation among them."""
+    path, size = run / METRICS, TAIL
     found: dict[str, dict[str, Any]] = {}
-    for row in _rows(lines):
+    while path.exists():
+        with open(path, "rb") as file:
+            end = file.seek(0, 2)
+            file.seek(max(0, end - size))
+            found = _newest(_rows(file.read().splitlines()))
+        if size >= min(end, LONGEST_TAIL) or {"validation", "final"} & found.keys():
+            break
+        size *= 4
+    return found
+
+
+def _newest(rows: Iterator[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
         kind = str(row.get("kind"))
         if kind == "start":
             found = {kind: kept for kind, kept in found.items() if kept["step"] <= row["step"]}
@@ -184,5 +192,5 @@ def _rows(lines: list[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         with suppress(ValueError):
             row = from_json(line)  # twice as fast as json.loads
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
+            if isinstance(row, dict) and isinstance(row.get("step"), int) and 0 <= row["step"] < 2**53:
                 yield row

@@ -1,41 +1,31 @@
-"""Models in memory, and whose turn it is to calculate.
+"""Models in memory.
 
-run, checkpoint ──> Loaded(model, tokenizer)          request ──> Ticket ──> turn ──> tokens, one at a time
+run, checkpoint ──> Loaded(model, tokenizer) ──> tokens, one at a time
 
-A few calculate at once and some wait; whoever comes after these is told to come back (HTTP 429). Tokens are made one by one,
-each when the one before has been handed on: who reads slowly or goes away costs nothing.
+A model is loaded by whoever has a turn, so there are never more than are kept, and two that are being asked.
 """
 
-import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import psutil
 import torch
-from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
+from wikigpt import tokenizer as tokenizers
 from wikigpt.config import MODEL_DIR
 from wikigpt.errors import ConfigError, RunError
 from wikigpt.generate import Drawn, Sampling, generate_tokens, load_model
 from wikigpt.runs import Run, checkpoints, read_run
+from wikigpt.studio.turns import Row
 from wikigpt.tokenizer import Tokenizer
 from wikigpt.transformer import GPTModel
 
-AT_ONCE = 2  # requests that calculate: two sides of a comparison
-WAITING = 16  # and that wait for their turn
 KEPT = 3  # models in memory
 SHARE = 0.4  # of the machine's memory that they may take, but for the one that is asked for
-T = TypeVar("T")
-
-
-class Busy(Exception):
-    """Too many wait already."""
 
 
 @dataclass(eq=False)
@@ -68,37 +58,57 @@ class Loaded:
 
     @torch.no_grad()
     def log_probs_TV(self, ids: Sequence[int]) -> Tensor:
-        """What the model thinks comes after each of some ids, at most a context of them."""
+        """What the model thinks comes after each of some ids, at most a context of them. Raises RunError where its weights
+        are no numbers any more."""
         with self.lock:
             logits_TV = self.model(torch.tensor([list(ids)], device=self.model.tok_emb.weight.device))[0]
-            return torch.log_softmax(logits_TV.float(), -1).cpu()
+            log_probs_TV = torch.log_softmax(logits_TV.float(), -1).cpu()
+        if log_probs_TV.isnan().any():
+            raise RunError("The model's weights are no longer numbers.", "Take an earlier checkpoint.")
+        return log_probs_TV
 
 
 class Engine:
-    """Holds models, and lets requests calculate in turn."""
+    """Holds models, and the rows in which requests wait for one, or for files."""
 
     def __init__(self, device: str, model_dir: str = MODEL_DIR) -> None:
         self.device, self.model_dir = device, Path(model_dir)
+        self.models, self.files = Row(), Row()
         self._loaded: dict[tuple[Path, int], Loaded] = {}  # the last used at the end
+        self._tokenizers: dict[tuple[Path, int], Tokenizer] = {}
         self._loading = threading.Lock()
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self.tickets: set[Ticket] = set()
+
+    def names(self) -> list[str]:
+        """Of all runs; one that is no text cannot be asked for."""
+        found = (path.parent.name for path in self.model_dir.glob("[!.]*/run.json"))
+        return sorted(name for name in found if name.isprintable())
 
     def run(self, name: str) -> Run:
         """A run by its name: never a path. Raises RunError where there is none."""
-        if name not in (path.parent.name for path in self.model_dir.glob("[!.]*/run.json")):
+        if name not in self.names():
             raise RunError(f"There is no run {name[:80]!r}.", "Take one of the list.")
         return read_run(self.model_dir / name)
 
-    def load(self, name: str, checkpoint: str = "latest") -> Loaded:
-        """A checkpoint of a run: latest, best, a step or its folder's name. Raises RunError where there is none, or it is
-        damaged."""
+    def find(self, name: str, checkpoint: str = "latest") -> tuple[Run, Path]:
+        """A run and the folder of one of its checkpoints: latest, best, a step or its folder's name. Raises RunError where
+        there is none."""
         run = self.run(name)
         folder = _folder(run, checkpoint)
-        state = folder / "state.json"
-        if not state.is_file():
+        if not (folder / "state.json").is_file():
             raise RunError(f"The run {name} has no checkpoint {checkpoint!r}.", "Take one of the list.")
-        key = (folder, state.stat().st_mtime_ns)
+        return run, folder
+
+    def tokenizer(self, run: Run) -> Tokenizer:
+        """Of a run, without its model."""
+        path = run.path / "tokenizer" / tokenizers.TOKENIZER
+        key = (path, path.stat().st_mtime_ns if path.exists() else 0)
+        if key not in self._tokenizers:
+            self._tokenizers = {**dict(list(self._tokenizers.items())[-KEPT:]), key: tokenizers.load(path)}
+        return self._tokenizers[key]
+
+    def load(self, run: Run, folder: Path) -> Loaded:
+        """A checkpoint, ready to be asked. Raises RunError where it is damaged, OSError where it has gone meanwhile."""
+        key = (folder, (folder / "state.json").stat().st_mtime_ns)
         with self._loading:
             found = self._loaded.pop(key, None)
             if found is None:
@@ -115,45 +125,6 @@ class Engine:
             if len(self._loaded) <= KEPT and sum(one.bytes for one in self._loaded.values()) <= most:
                 return
             del self._loaded[next(iter(self._loaded))]
-
-    def ticket(self) -> "Ticket":
-        """A place in the row. Raises Busy where there is none."""
-        if len(self.tickets) >= AT_ONCE + WAITING:
-            raise Busy
-        return Ticket(self)
-
-    async def calculate(self, work: Callable[..., T], *given: Any) -> T:
-        """Does some work in its turn, in a thread. Raises Busy."""
-        ticket = self.ticket()
-        try:
-            async with ticket.turn():
-                return await run_in_threadpool(work, *given)
-        finally:
-            ticket.give_back()
-
-
-class Ticket:
-    """A request's place in the row, until it is given back."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        engine.tickets.add(self)
-
-    def give_back(self) -> None:
-        self._engine.tickets.discard(self)
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Waits for its turn, and has it."""
-        async with self._engine._turns:
-            yield
-
-
-async def one_by_one(items: Iterator[T]) -> AsyncIterator[T]:
-    """Each item made in a thread when it is asked for. A thread at work is waited for, also where nobody wants it now."""
-    done = object()
-    while (item := await run_in_threadpool(next, items, done)) is not done:
-        yield item  # type: ignore[misc]
 
 
 def _folder(run: Run, which: str) -> Path:

@@ -3,10 +3,11 @@
 request ──> Host ──> Origin ──> token ──> size ──> app ──> headers that keep a browser from doing anything else
 
 A page of a stranger can make a browser send requests to this machine, also under a name of its own (DNS rebinding): so the
-name that a request is for, and the page that it comes from, must be this server's. There is no CORS, and what changes or
-calculates something is never a GET.
+name that a request is for, and the page that it comes from, must be this server's. There is no CORS, and what asks a model
+is never a GET.
 """
 
+import asyncio
 import hmac
 import ipaddress
 import socket
@@ -20,8 +21,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY = 256 * 1024  # bytes of a request
-COOKIE = "wikigpt_studio"
+COOKIE = "wikigpt_studio"  # and the port: a browser gives a cookie to all servers of a host
 OPEN = ("/healthz",)  # for whoever only asks whether it is there
+VISITED = ("/", "/docs")  # where links of other pages may lead
+PATIENCE = 20.0  # seconds that the next part of a request may take
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -67,7 +70,7 @@ class Guard:
         refused = self._refuse(scope)
         if refused is not None:
             return await _with_headers(refused)(scope, receive, send)
-        return await _with_headers(self.app)(scope, receive, send)
+        return await _with_headers(self.app)(scope, _soon(receive), send)
 
     def _refuse(self, scope: Scope) -> Response | None:
         """The answer to a request that is not for us; None where it is."""
@@ -76,7 +79,8 @@ class Guard:
         if not self._is_ours(host):
             return problem(403, f"There is no studio called {host!r} here.", "Open the address that it printed.")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        visit = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+        visit = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
+        visit = visit and scope["method"] in ("GET", "HEAD") and scope["path"] in VISITED
         stranger = origin is not None and origin.split("://")[-1].lower() != host.lower()
         if stranger or (site not in ("same-origin", "none") and not visit):
             return problem(403, "Another page asked.", "Only the studio's own pages may ask it.")
@@ -100,32 +104,53 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
         """A program brings the token as "Authorization: Bearer", a browser once as ?token= and then as a cookie."""
-        if self._right(headers.get("authorization", "").removeprefix("Bearer ")):
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self._is(self.token, bearer.strip()):
             return None
+        port = headers["host"].rpartition(":")[2]
+        name, proof = f"{COOKIE}_{port if port.isdigit() else 80}", self._proof()
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            cookie = SimpleCookie(headers.get("cookie", "")).get(name)
         except CookieError:
             cookie = None
-        if cookie is not None and self._right(cookie.value):
+        if cookie is not None and self._is(proof, cookie.value):
             return None
-        given = parse_qs(scope["query_string"].decode("latin-1"))
-        if scope["method"] == "GET" and self._right(given.pop("token", [""])[0]):
+        given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if scope["method"] == "GET" and self._is(self.token, given.pop("token", [""])[0]):
             rest = urlencode(given, doseq=True)
             path = "/" + quote(scope["path"].lstrip("/"), safe="/")  # "//name" would lead to another server
             answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
-            answer.set_cookie(
-                COOKIE, str(self.token), httponly=True, samesite="strict", secure=scope["scheme"] == "https"
-            )
+            answer.set_cookie(name, proof, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
             return answer
         return problem(401, "The studio asks for its token.", "Open the whole address that it printed, with ?token=.")
 
-    def _right(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(errors="replace"), str(self.token).encode())
+    def _proof(self) -> str:
+        """What a browser keeps: good for this, and no token for whoever else gets to see it."""
+        return hmac.digest(str(self.token).encode(), b"cookie", "sha256").hex()
+
+    @staticmethod
+    def _is(secret: str | None, given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="replace"), str(secret).encode())
 
 
 def problem(status: int, what: str, fix: str, kind: str = "invalid_request_error") -> JSONResponse:
     """A mistake in one line, with the names that OpenAI's clients look for."""
     return JSONResponse({"error": {"message": f"{what} {fix}", "type": kind, "param": None, "code": status}}, status)
+
+
+def _soon(receive: Receive) -> Receive:
+    """Each part of a request within PATIENCE. When all is here, what comes next is the end of the connection."""
+    whole = False
+
+    async def part() -> Message:
+        nonlocal whole
+        if whole:
+            return await receive()
+        message = await asyncio.wait_for(receive(), PATIENCE)
+        whole = not message.get("more_body", False)
+        return message
+
+    return part
 
 
 def _with_headers(app: ASGIApp) -> ASGIApp:

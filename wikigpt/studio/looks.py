@@ -29,7 +29,7 @@ def router(engine: Engine) -> APIRouter:
     @api.post("/inside")
     async def inside(text: Text) -> dict[str, Any]:
         """What each token of a text cost, attention by layer and head (bytes, base64, 255 for all), and the logit lens."""
-        return await engine.calculate(_inside, engine, text)
+        return await engine.models.work(_inside, engine, text)
 
     return api
 
@@ -51,7 +51,7 @@ def described(run: Run) -> dict[str, Any]:
 
 
 def _inside(engine: Engine, text: Text) -> dict[str, Any]:
-    loaded = engine.load(text.run, text.checkpoint)
+    loaded = engine.load(*engine.find(text.run, text.checkpoint))
     ids = text.all_ids(loaded.tokenizer)
     end_of_text, context = loaded.tokenizer.end_of_text, loaded.model.config.context_length
     ids = ids if ids[0] == end_of_text else [end_of_text, *ids]  # as an article is read
@@ -77,6 +77,6 @@ def _surprise(loaded: Loaded, ids: list[int]) -> list[dict[str, Any]]:
     """Every id after the first."""
     reader, log_probs_TV = Reader(loaded.tokenizer), loaded.log_probs_TV(ids[:-1])
     return [
-        {"id": token, "text": reader.text(token)} | thought(loaded, token, row)
+        {"id": token, "text": reader.text(token)} | thought(loaded.tokenizer, token, row)
         for token, row in zip(ids[1:], log_probs_TV, strict=True)
     ]

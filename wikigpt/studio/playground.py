@@ -4,6 +4,8 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,10 +17,11 @@ from wikigpt.data.lookup import has_title
 from wikigpt.data.passages import Passages, is_indexed
 from wikigpt.data.shards import Data, find_data
 from wikigpt.errors import DataError, RunError
-from wikigpt.generate import Sampling
+from wikigpt.generate import Drawn, Sampling
 from wikigpt.runs import Run
 from wikigpt.studio.asked import ALTERNATIVES, MOST_TOKENS, Checkpoint, Reader, Seed, Stream, Text, thought
-from wikigpt.studio.engine import Engine, Loaded, one_by_one
+from wikigpt.studio.engine import Engine, Loaded
+from wikigpt.studio.turns import one_by_one
 
 SMALL = 50_000_000  # training tokens that are indexed without being asked to: seconds
 PASSAGE = 8  # tokens from which on a passage is shown
@@ -50,50 +53,55 @@ def router(engine: Engine, datafolder: str) -> APIRouter:
     @api.post("/generate")
     async def generate(wanted: Wanted) -> Stream:
         """Goes on with a text. Events: "start" with the prompt's tokens; one for each token; "end"."""
-        ticket = engine.ticket()
-        try:
-            loaded = await run_in_threadpool(engine.load, wanted.run, wanted.checkpoint)
-            wanted.all_ids(loaded.tokenizer)  # a mistake is said before the stream begins
-            return Stream(ticket, written(loaded, wanted))
-        except BaseException:
-            ticket.give_back()
-            raise
+        run, folder = await run_in_threadpool(engine.find, wanted.run, wanted.checkpoint)
+        ids = wanted.all_ids(
+            await run_in_threadpool(engine.tokenizer, run)
+        )  # a mistake is said before the stream begins
+        return Stream(engine.models.ticket(), written(engine, run, folder, ids, wanted))
 
     @api.post("/title")
     async def title(dice: Dice) -> dict[str, Any]:
         """A title that the model invents. `known`: whether an article of its data is called so (null where that data is not
         there)."""
-        return await engine.calculate(_invented, engine, dice, datafolder)
+        return await engine.models.work(_invented, engine, dice, datafolder)
 
     @api.post("/passages")
     async def passages(text: Text) -> dict[str, Any]:
         """Passages of a text that the training text holds word for word, and the articles that they are from."""
-        return await engine.calculate(_passages, engine, text, datafolder)
+        return await engine.files.work(_passages, engine, text, datafolder)
 
     return api
 
 
-async def written(loaded: Loaded, wanted: Wanted) -> AsyncIterator[dict[str, Any]]:
+async def written(
+    engine: Engine, run: Run, folder: Path, ids: list[int], wanted: Wanted
+) -> AsyncIterator[dict[str, Any]]:
     """The events of /api/generate."""
-    tokenizer, began = loaded.tokenizer, time.perf_counter()
-    ids, reader = wanted.all_ids(tokenizer), Reader(tokenizer)
+    loaded = await run_in_threadpool(engine.load, run, folder)
+    began, reader = time.perf_counter(), Reader(loaded.tokenizer)
     seed = secrets.randbelow(10_000) if wanted.seed is None else wanted.seed
     prompt = [[token, reader.text(token)] for token in ids]
     yield {"start": {"model": loaded.name, "checkpoint": loaded.checkpoint, "seed": seed, "prompt": prompt}}
     sampling = Sampling(wanted.max_gen, wanted.temperature, wanted.top_k, wanted.top_p, seed)
     count, first = 0, 0.0
-    async for token, logits_V in one_by_one(loaded.tokens(ids, sampling)):
+    tokens = (_told(loaded, token, wanted.alternatives) for token in loaded.tokens(ids, sampling))
+    async for told in one_by_one(tokens):
         count += 1
         first = first or time.perf_counter() - began
-        log_probs_V = logits_V.float().log_softmax(-1).cpu()
-        yield {"id": token, "text": reader.text(token)} | thought(loaded, token, log_probs_V, wanted.alternatives)
+        yield {"text": reader.text(told["id"])} | told
     seconds = time.perf_counter() - began
     why = "length" if count == wanted.max_gen else "stop"
     yield {"end": {"why": why, "tokens": count, "seconds": seconds, "first": first, "text": reader.rest()}}
 
 
+def _told(loaded: Loaded, token: Drawn, alternatives: int) -> dict[str, Any]:
+    return {"id": token.id} | thought(
+        loaded.tokenizer, token.id, token.logits_V.float().log_softmax(-1).cpu(), alternatives
+    )
+
+
 def _invented(engine: Engine, dice: Dice, datafolder: str) -> dict[str, Any]:
-    loaded = engine.load(dice.run, dice.checkpoint)
+    loaded = engine.load(*engine.find(dice.run, dice.checkpoint))
     seed = secrets.randbelow(10_000) if dice.seed is None else dice.seed
     data = data_of(loaded.run, datafolder)
     title, known = "", None
@@ -122,15 +130,16 @@ def _title(loaded: Loaded, seed: int) -> str:
 
 
 def _passages(engine: Engine, text: Text, datafolder: str) -> dict[str, Any]:
-    loaded = engine.load(text.run, text.checkpoint)
-    ids, data = text.all_ids(loaded.tokenizer), data_of(loaded.run, datafolder)
+    run = engine.run(text.run)
+    tokenizer, data = engine.tokenizer(run), data_of(run, datafolder)
+    ids = text.all_ids(tokenizer)
     if data is None:
-        raise DataError(f"The data of {loaded.run.name} is not here (any more).", "Prepare it again as it was.")
+        raise DataError(f"The data of {run.name} is not here (any more).", "Prepare it again as it was.")
     folders = [folder for folder, _ in data.parts]
     if sum(folder.training_tokens for folder in folders if not is_indexed(folder)) > SMALL:
-        command = f"wikigpt runs inspect --run {loaded.run.name} --show passages"
+        command = f"wikigpt runs inspect --run {quote(run.name)} --show passages"
         raise DataError("The training text is not indexed yet.", f"Do it once: {command}")
-    found = passages_of(ids, [Passages(folder) for folder in folders], loaded.tokenizer, PASSAGE)
+    found = passages_of(ids, [Passages(folder) for folder in folders], tokenizer, PASSAGE)
     return {"passages": [asdict(one) for one in found], "shortest": PASSAGE, "data": [f.name for f in folders]}
 
 

@@ -3,6 +3,7 @@
 host, port ──> socket ──> uvicorn ──> app
 """
 
+import asyncio
 import socket
 import sys
 from asyncio import TimerHandle
@@ -15,30 +16,51 @@ from wikigpt.errors import ConfigError
 
 STALLED = 20.0  # seconds for which a reader may take nothing of what waits for it
 IDLE = 10  # seconds that a connection without a request is kept
+UNSENT = 2**18  # bytes that the kernel keeps of an answer: of megabytes nobody would see for long whether they are read
+CONNECTIONS = 256  # at once; who comes after these gets 503
 
 
 class Protocol(H11Protocol):
-    """HTTP as uvicorn speaks it. Who takes nothing of a full buffer for long is dropped: asyncio says when it is full
-    (`pause_writing`) and when it is not any more."""
+    """HTTP as uvicorn speaks it. Who takes nothing of a full buffer for long is dropped, and so is who connects and asks
+    nothing. asyncio says when the buffer is full (`pause_writing`) and when it is not any more; nothing is added between."""
 
-    _dropping: TimerHandle | None = None
+    _timer: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(IDLE, self._drop_the_silent)
 
     def pause_writing(self) -> None:
-        self._dropping = self.loop.call_later(STALLED, self.transport.abort)
+        self._look_again(self.transport.get_write_buffer_size())
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._keep()
+        self._stop()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._keep()
+        self._stop()
         super().connection_lost(exc)
 
-    def _keep(self) -> None:
-        if self._dropping is not None:
-            self._dropping.cancel()
-            self._dropping = None
+    def _drop_the_silent(self) -> None:
+        if self.cycle is None:  # not even the head of a request has come
+            self.transport.abort()
+
+    def _look_again(self, waiting: int) -> None:
+        self._stop()
+        self._timer = self.loop.call_later(STALLED, self._drop_the_stalled, waiting)
+
+    def _drop_the_stalled(self, before: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting < before:
+            self._look_again(waiting)
+        else:
+            self.transport.abort()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,6 +70,7 @@ def listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         opened = socket.socket(family, kind, number)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT)
         try:
             if sys.platform != "win32":  # elsewhere it lets two servers share a port
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,6 +107,7 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=2,
     )

@@ -1,8 +1,11 @@
 """`wikigpt studio`"""
 
 import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from shlex import quote
 
 import tyro
 from loguru import logger
@@ -30,11 +33,14 @@ class Studio:
     common: tyro.conf.OmitArgPrefixes[Common] = field(default_factory=Common)
 
     def __call__(self, settings: Settings) -> Outcome:
+        for name in ("fastapi", "uvicorn"):
+            if find_spec(name) is None:
+                raise ConfigError(
+                    f"wikigpt studio needs {name}.", f"Run: {quote(sys.executable)} -m pip install fastapi uvicorn"
+                )
+        from wikigpt.studio.server import address, listen, server_of
+
         token = self._token()
-        try:
-            from wikigpt.studio.server import address, listen, server_of
-        except ImportError as error:
-            raise ConfigError(f"wikigpt studio needs {error.name}.", 'Run: pip install "wikigpt[studio]"') from error
         opened = listen(self.host, self.port)
         with opened:
             import torch
