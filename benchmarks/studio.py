@@ -2,7 +2,7 @@
 
     python benchmarks/studio.py --run models/en-demo --steps 100000 --times 3
 
-Takes a finished run, gives a copy of it `--steps` made-up rows, and opens that in headless Chromium: with `wikigpt studio` and
+Takes a finished run, gives a copy of it `--steps` made-up rows, and opens it in headless Chromium: with `wikigpt studio` and
 with TensorBoard (as shipped, which draws 1,000 points of each curve, and with all points). A time begins when the address is
 opened and ends when the loss curve is drawn. "Cold" is a server that has just started, and has read nothing yet.
 """

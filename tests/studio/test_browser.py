@@ -303,6 +303,89 @@ def test_talking_by_mouse(two):
         assert "".join(tokens(tab)).startswith(f"# {title}\n\n")
 
 
+SLOWER = """(path) => { const real = window.fetch; window.asked = 0;
+  window.fetch = (...given) => { if (!String(given[0]).includes(path)) return real(...given);
+    window.asked++; return new Promise((done) => setTimeout(done, 700)).then(() => real(...given)); }; }"""
+
+
+@pytest.mark.slow
+def test_clicks_that_come_quickly_or_at_a_bad_moment(two):
+    folder, address = two
+    with browsing(address) as tab:
+        tab.goto(f"{address}/#/playground")
+        tab.get_by_label("run", exact=True).select_option("new")
+        tab.get_by_label("temperature").fill("5")
+        write(tab, tokens=40)
+        # Two tokens are chosen while the search is under way: it is asked once, and the page goes on.
+        tab.evaluate(SLOWER, "/api/passages")
+        for n in (9, 10, 11):
+            tab.locator(".sides .text span").nth(n).click()
+        until(tab, "document.querySelector('.sides section').textContent.includes('Where it has read that')")
+        assert tab.evaluate("window.asked") == 1
+        # Going on means the run that wrote it, whatever is chosen above.
+        before = tokens(tab)
+        tab.get_by_label("run", exact=True).select_option("old")
+        tab.get_by_label("tokens at most").fill("5")
+        tab.get_by_role("button", name="Go on").first.click()
+        until(tab, f"document.querySelectorAll('.sides .text span').length > {len(before)}")
+        assert tokens(tab)[: len(before)] == before and tab.inner_text(".sides h2") == "new@300"
+        # What cannot be asked leaves the text as it is, and is said.
+        tab.get_by_label("top-p").fill("7")
+        tab.get_by_role("button", name="Write", exact=True).click()
+        tab.wait_for_selector("#said:not([hidden])")
+        assert "top-p" in tab.inner_text("#said") and tokens(tab)[: len(before)] == before
+        tab.get_by_label("top-p").fill("")
+        # A run that is chosen while another's checkpoints are on their way has its own.
+        tab.evaluate(SLOWER, "/api/runs/live") if (folder / "models/live").exists() else tab.evaluate(
+            SLOWER, "/api/runs/old"
+        )
+        options = "[...document.querySelectorAll('select')[1].options].map((o) => o.value).join()"
+        tab.get_by_label("run", exact=True).select_option("new")
+        until(tab, f"{options}.includes('300')")
+        # Leaving and coming back while curves are on their way doubles no row.
+        tab.goto(address)
+        tab.wait_for_selector(".u-over")
+        tab.evaluate(SLOWER, "/curves")
+        for name in ("Data", "Runs", "Data", "Runs"):
+            tab.get_by_role("link", name=name, exact=True).click()
+            tab.wait_for_timeout(200)
+        tab.wait_for_timeout(2500)
+        with tab.expect_download() as coming:
+            tab.get_by_role("button", name="Save Learning rate as CSV").click()
+        steps = [line.split(",")[1] for line in Path(coming.value.path()).read_text().splitlines()[1:]]
+        assert len(steps) == len(set(steps)) > 100
+        # "Skip to the content" is a place, not a page.
+        tab.keyboard.press("Tab")
+        tab.evaluate("document.querySelector('.skip').click()")
+        assert tab.evaluate("document.activeElement.id") == "main" and "#main" not in tab.url
+
+
+@pytest.mark.slow
+def test_a_page_that_was_opened_too_early_wakes_up_and_is_left_in_order(data, house, tmp_path):
+    shutil.copytree(data.path, tmp_path / "data" / "es")
+    with studio(tmp_path, tmp_path / "data") as address, browsing(address) as tab:
+        tab.goto(f"{address}/#/inside")
+        tab.wait_for_selector("text=Nothing to look into yet")
+        tab.goto(f"{address}/#/playground")
+        tab.wait_for_selector("text=Nobody to talk to yet")
+        shutil.copytree(house / "models", tmp_path / "models")
+        tab.wait_for_selector("textarea")
+        tab.get_by_label("temperature").fill("5")
+        tab.get_by_label("tokens at most").fill("4096")
+        tab.get_by_role("button", name="Write", exact=True).click()
+        until(tab, "document.querySelectorAll('.sides .text span').length > 10")
+        tab.get_by_role("link", name="Data").click()
+        tab.wait_for_selector(".list button")
+        assert tab.locator(".pop").count() == 0  # nothing of the page is left, and its text is not written on
+        # A run that cannot be read hinders no other.
+        (tmp_path / "models/bad").mkdir()
+        (tmp_path / "models/bad/run.json").write_text("{")
+        tab.get_by_role("link", name="Runs").click()
+        tab.get_by_label("Show bad").check()
+        tab.get_by_label("Show g").check()
+        until(tab, "document.querySelector('.plot').getAttribute('aria-label').includes('each step')")
+
+
 @pytest.mark.slow
 def test_looking_inside_and_at_the_data(two):
     _, address = two

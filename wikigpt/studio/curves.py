@@ -21,8 +21,8 @@ from pydantic_core import from_json
 from wikigpt.metrics import METRICS
 
 SPENT = ("step", "tokens", "flops", "seconds")
-TRAIN = (*SPENT, "loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory", "data_share")
-VALIDATION = (*SPENT, "loss", "perplexity", "bits_per_byte", "bigram_bits_per_byte")
+TRAIN = (*SPENT, "loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory")
+VALIDATION = (*SPENT, "loss", "bits_per_byte", "bigram_bits_per_byte")
 MOST = 200_000  # rows that are sent; of more every second, fourth, ... one
 TAIL, LONGEST_TAIL = 2**17, 2**23  # bytes from the end, in which the newest rows are looked for
 NUMBERS, NOTHING = (int, float), float("nan")

@@ -1,5 +1,5 @@
 // One chart: lines of several runs over one axis, with uPlot; and the same as PNG, SVG and CSV.
-import { duration, el, save, short } from "./dom.js";
+import { count, duration, el, save, short, spaced } from "./dom.js";
 
 export const COLOURS = ["#2f7ed8", "#d1495b", "#259153", "#8f63d2", "#c0701a", "#1592a0", "#c2539d", "#8a7040"];
 export const ALONG = { step: "step", tokens: "tokens", flops: "FLOPs", seconds: "time in steps" };
@@ -68,6 +68,10 @@ export class Chart {
     return { min, max: max > min ? max : min + 1 };
   }
 
+  tick(n, spacing) {
+    return this.along === "seconds" ? duration(n, spacing) : spaced(n, spacing);
+  }
+
   data() {
     const good = (y) => (this.log ? Array.from(y, (v) => (v > 0 ? v : null)) : Array.from(y, (v) => (Number.isNaN(v) ? null : v)));
     const tables = [];
@@ -85,7 +89,7 @@ export class Chart {
     this.stale = false;
     this.plot?.destroy();
     const axis = { stroke: style("--dim"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line"), width: 1 }, font: "12px system-ui" };
-    const along = (n) => (this.along === "seconds" ? duration(n) : short(n));
+    const exact = (n) => (this.along === "seconds" ? duration(n, 0.1) : this.along === "flops" ? short(n) : count(n));
     const plot = new uPlot({
       ...this.size,
       cursor: { sync: { key: "runs", scales: ["x", null] }, drag: { x: true, y: false, setScale: false } },
@@ -94,11 +98,11 @@ export class Chart {
         y: { distr: this.log ? 3 : 1 },
       },
       axes: [
-        { ...axis, values: (_, ticks) => ticks.map(along), space: 70 },
-        { ...axis, values: (_, ticks) => ticks.map((n) => (n === null ? "" : short(n))), size: 58 },
+        { ...axis, values: (_, ticks, __, ___, spacing) => ticks.map((n) => this.tick(n, spacing)), space: 70 },
+        { ...axis, values: (_, ticks, __, ___, spacing) => ticks.map((n) => (n === null ? "" : this.log ? short(n) : spaced(n, spacing))), size: 62 },
       ],
       series: [
-        { label: ALONG[this.along], value: (_, n) => (n === null ? "–" : along(n)) },
+        { label: ALONG[this.along], value: (_, n) => (n === null ? "–" : exact(n)) },
         ...this.lines.map((line) => ({
           label: line.label, stroke: line.colour, width: line.width ?? 1.5, alpha: line.alpha ?? 1, spanGaps: true, dash: line.dash,
           points: { show: Boolean(line.dots), size: 5, fill: line.colour }, value: (_, n) => (n === null || n === undefined ? "–" : short(n)),
@@ -124,18 +128,16 @@ export class Chart {
     this.plot?.destroy();
   }
 
+  // The SVG as pixels: with its legend, and also of a chart that nobody has scrolled to.
   png() {
-    if (!this.plot) this.draw();
-    const from = this.plot.ctx.canvas;
-    const canvas = el("canvas", { width: from.width, height: from.height + 40 });
-    const context = canvas.getContext("2d");
-    context.fillStyle = style("--card");
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.fillStyle = style("--ink");
-    context.font = `600 ${16 * devicePixelRatio}px system-ui`;
-    context.fillText(this.unit ? `${this.title} (${this.unit})` : this.title, 12, 28);
-    context.drawImage(from, 0, 40);
-    canvas.toBlob((blob) => save(`${this.file}.png`, blob));
+    const image = new Image();
+    image.onload = () => {
+      const canvas = el("canvas", { width: 2 * image.width, height: 2 * image.height });
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      URL.revokeObjectURL(image.src);
+      canvas.toBlob((blob) => save(`${this.file}.png`, blob));
+    };
+    image.src = URL.createObjectURL(new Blob([this.svg()], { type: "image/svg+xml" }));
   }
 
   csv() {
@@ -155,22 +157,26 @@ export class Chart {
     const [y0, y1] = span(inside.map((points) => points.map(([, y]) => bend(y))));
     const px = (x) => left + ((x - x0) / (x1 - x0 || 1)) * (wide - left - right);
     const py = (y) => high - bottom - ((bend(y) - y0) / (y1 - y0 || 1)) * (high - top - bottom);
-    const escaped = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
-    const along = (n) => (this.along === "seconds" ? duration(n) : short(n));
-    const parts = [`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${wide} ${high}" font-family="system-ui, sans-serif" font-size="12">`,
+    const escaped = (text) => (text.length > 34 ? `${text.slice(0, 33)}…` : text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+    const parts = [`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${wide} ${high}" width="${wide}" height="${high}" font-family="system-ui, sans-serif" font-size="12">`,
       `<rect width="${wide}" height="${high}" fill="#fff"/><text x="${left}" y="22" font-size="16" font-weight="600">${escaped(this.unit ? `${this.title} (${this.unit})` : this.title)}</text>`];
-    for (const x of ticks(x0, x1)) parts.push(`<path d="M${px(x)} ${top}V${high - bottom}" stroke="#ddd"/><text x="${px(x)}" y="${high - bottom + 18}" text-anchor="middle">${along(x)}</text>`);
-    for (const t of this.log ? decades(y0, y1) : ticks(y0, y1)) {
+    const across = ticks(x0, x1);
+    for (const x of across) parts.push(`<path d="M${px(x)} ${top}V${high - bottom}" stroke="#ddd"/><text x="${px(x)}" y="${high - bottom + 18}" text-anchor="middle">${this.tick(x, across[1] - across[0] || 1)}</text>`);
+    const up = this.log ? decades(y0, y1) : ticks(y0, y1);
+    for (const t of up) {
       const y = this.log ? 10 ** t : t;
-      parts.push(`<path d="M${left} ${py(y)}H${wide - right}" stroke="#ddd"/><text x="${left - 8}" y="${py(y) + 4}" text-anchor="end">${short(y)}</text>`);
+      parts.push(`<path d="M${left} ${py(y)}H${wide - right}" stroke="#ddd"/><text x="${left - 8}" y="${py(y) + 4}" text-anchor="end">${this.log ? short(y) : spaced(y, up[1] - up[0] || 1)}</text>`);
     }
     inside.forEach((points, n) => {
-      const { colour, width = 1.5, alpha = 1, label, dash } = this.lines[n];
-      if (points.length) parts.push(`<path d="M${points.map(([x, y]) => `${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("L")}" fill="none" stroke="${colour}" stroke-width="${width}" opacity="${alpha}"${dash ? ` stroke-dasharray="${dash.join(" ")}"` : ""}/>`);
-      const [lx, ly] = [left + (n % 3) * 235, high - bottom + 40 + 18 * Math.floor(n / 3)];
-      parts.push(`<rect x="${lx}" y="${ly - 9}" width="10" height="10" fill="${colour}" opacity="${alpha}"/><text x="${lx + 15}" y="${ly}">${escaped(label)}</text>`);
+      const { colour, width = 1.5, alpha = 1, label, dash, dots } = this.lines[n];
+      const drawn = `fill="none" stroke="${colour}" stroke-width="${width}" opacity="${alpha}"${dash ? ` stroke-dasharray="${dash.join(" ")}"` : ""}/>`;
+      const dot = (x, y) => `<circle cx="${x}" cy="${y}" r="2.5" fill="${colour}"/>`;
+      if (points.length > 1) parts.push(`<path d="M${points.map(([x, y]) => `${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("L")}" ${drawn}`);
+      if (dots || points.length === 1) parts.push(...points.map(([x, y]) => dot(px(x).toFixed(1), py(y).toFixed(1))));
+      const [lx, ly] = [left + (n % 3) * 240, high - bottom + 40 + 18 * Math.floor(n / 3)];
+      parts.push(`<path d="M${lx} ${ly - 4}h22" ${drawn}${dots ? dot(lx + 11, ly - 4) : ""}<text x="${lx + 28}" y="${ly}">${escaped(label)}</text>`);
     });
-    parts.push(`<text x="${wide - right}" y="${high - bottom + 34}" text-anchor="end" fill="#555">${ALONG[this.along]}</text></svg>`);
+    parts.push(`<text x="${wide - right}" y="${top - 8}" text-anchor="end" fill="#555">along: ${ALONG[this.along]}</text></svg>`);
     return parts.join("\n");
   }
 }

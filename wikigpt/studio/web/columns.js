@@ -11,8 +11,13 @@ export class Columns {
     this.changed = 0; // grows with every new row
   }
 
-  // Fetches what is new; whether anything was.
-  async update() {
+  // Fetches what is new; whether anything was. Who asks meanwhile gets the same answer.
+  update() {
+    this.running ??= this.fetch().finally(() => (this.running = null));
+    return this.running;
+  }
+
+  async fetch() {
     const buffer = await getBytes(`/api/runs/${encodeURIComponent(this.run)}/curves?key=${encodeURIComponent(this.key)}&rows=${this.rows}`);
     const length = new DataView(buffer).getUint32(0, true);
     const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
@@ -25,7 +30,7 @@ export class Columns {
       }));
     const train = read(head.train);
     const validation = read(head.validation);
-    const more = head.key === this.key && head.start > 0;
+    const more = head.key === this.key && head.start > 0 && head.start === this.rows;
     const fresh = !more || head.train.rows > 0 || validation.step.length !== this.validation.step?.length;
     for (const [name, column] of Object.entries(train)) this.train[name] = more ? joined(this.train[name], column) : column;
     this.validation = validation;

@@ -13,6 +13,7 @@ const CHARTS = [
   ["MFU", "%", "mfu", 100],
   ["Memory", "GiB", "memory", 1 / 2 ** 30],
 ];
+const SEVERAL = 12; // runs that are compared at the most
 const OFTEN = 5000; // milliseconds after which samples and scores are looked up again while something trains
 const kept = { chosen: null, along: "step", log: false, keep: 0.9, view: null, columns: new Map(), colours: new Map() };
 
@@ -27,24 +28,31 @@ export function show(place) {
   };
 }
 
-const colour = (name) => {
-  if (!kept.colours.has(name)) kept.colours.set(name, COLOURS[kept.colours.size % COLOURS.length]);
+// A run keeps its colour while it is shown; the next gets one that is free.
+function colour(name) {
+  for (const other of kept.colours.keys()) if (!kept.chosen.includes(other)) kept.colours.delete(other);
+  const used = [...kept.colours.values()];
+  if (!kept.colours.has(name)) kept.colours.set(name, COLOURS.find((one) => !used.includes(one)) ?? COLOURS[used.length % COLOURS.length]);
   return kept.colours.get(name);
-};
+}
 
 class Board {
   constructor(place) {
     this.place = place;
-    this.details = new Map(); // of runs, as /api/runs/<run> has them
+    this.sampled = new Map(); // which of its samples is looked at, where that is not the newest
+    this.parts = new Map(); // what stands below the charts: {json, node}
+    this.last = 0;
     this.busy = false;
   }
 
   destroy() {
     this.gone = true;
+    clearTimeout(this.later);
     this.charts?.forEach((chart) => chart.destroy());
   }
 
   update() {
+    if (!state.loaded) return; // nothing is known yet
     if (!state.runs.length) return this.empty();
     if (!this.charts) this.build();
     const names = state.runs.map((run) => run.name);
@@ -68,6 +76,8 @@ class Board {
     this.charts = CHARTS.map(([title, unit]) => new Chart(title, unit, zoom));
     this.runs = el("ul", { className: "runs" });
     this.lower = el("div");
+    this.parts.clear();
+    this.shown = "";
     const choice = (name, names, pick) => el("select", { onchange: pick }, Object.entries(names).map(([value, text]) => el("option", { value, selected: value === name }, text)));
     const smoothness = el("output", {}, fixed(kept.keep, 2));
     const move = (shift, factor) => () => {
@@ -84,7 +94,7 @@ class Board {
           el("label", {}, "smoothing", el("input", { type: "range", min: 0, max: 0.995, step: 0.005, value: kept.keep, oninput: (event) => {
             kept.keep = Number(event.target.value); smoothness.textContent = fixed(kept.keep, 2); this.draw(); } }), smoothness),
           el("label", {}, el("input", { type: "checkbox", checked: kept.log, onchange: (event) => { kept.log = event.target.checked; this.draw(); } }), "log scale"),
-          el("span", { className: "row", role: "group", "aria-label": "Zoom" }, tool("Zoom in", "+", move(0, 0.5)), tool("Zoom out", "−", move(0, 2)),
+          el("span", { className: "tools", role: "group", "aria-label": "Zoom" }, tool("Zoom in", "+", move(0, 0.5)), tool("Zoom out", "−", move(0, 2)),
             tool("Earlier", "◀", move(-0.25, 1)), tool("Later", "▶", move(0.25, 1)), tool("Show all", "all", () => this.zoom(null))),
           el("span", { className: "note" }, "Drag over a chart to zoom in; a double click shows all.")),
         el("div", { className: "charts" }, this.charts.map((chart) => chart.node)), this.lower)));
@@ -137,23 +147,25 @@ class Board {
     this.charts.forEach((chart) => chart.zoom(view));
   }
 
-  // Fetches what is new of the chosen runs. One request for each at a time; what comes meanwhile is fetched afterwards.
+  // Fetches what is new of the chosen runs; who asks meanwhile is served afterwards.
   async follow() {
     if (this.busy) return void (this.again = true);
     this.busy = true;
-    await attempt(async () => {
-      do {
-        this.again = false;
-        const chosen = [...kept.chosen];
-        const fresh = await Promise.all(chosen.map((name) => this.fetch(name)));
-        if (this.gone || !this.charts) return;
-        const which = chosen.join("\n");
-        const other = which !== this.shown;
-        this.shown = which;
-        if (fresh.some(Boolean) || other) this.draw();
-        if (other || Date.now() - this.last > OFTEN) await this.describe(chosen);
-      } while (this.again);
-    });
+    do {
+      this.again = false;
+      const chosen = kept.chosen.filter((name) => state.runs.find((run) => run.name === name)?.state !== "unreadable");
+      const fresh = await Promise.all(chosen.map((name) => attempt(() => this.fetch(name)))); // one that fails hinders no other
+      if (this.gone || !this.charts) break;
+      // What stands below is looked up when a run is chosen, saved or over, and now and then while it trains.
+      const which = chosen.map((name) => { const run = state.runs.find((one) => one.name === name); return `${name} ${run?.state} ${run?.saved}`; }).join("\n");
+      const other = which !== this.shown;
+      this.shown = which;
+      if (fresh.some(Boolean) || other) this.draw();
+      clearTimeout(this.later);
+      const wait = other ? 0 : Math.max(0, this.last + OFTEN - Date.now());
+      if (other || fresh.some(Boolean) || this.waiting) this.waiting = true;
+      if (this.waiting) this.later = setTimeout(() => attempt(() => this.describe(chosen)), wait);
+    } while (this.again);
     this.busy = false;
   }
 
@@ -182,7 +194,7 @@ class Board {
       lines.push({ label: `${several}each step`, colour: own, alpha: 0.3, width: 1, x: train[kept.along], y: scaled(train[figure]) });
       lines.push({ label: `${several}smoothed`, colour: own, width: 2, x: train[kept.along], y: smooth(scaled(train[figure]), kept.keep) });
     } else if (train[figure]) lines.push({ label: `${several}training`, colour: own, x: train[kept.along], y: scaled(train[figure]) });
-    if (validation[figure]) lines.push({ label: `${several}validation`, colour: kept.chosen.length > 1 ? own : COLOURS[1], dots: true, dash: kept.chosen.length > 1 ? [6, 4] : undefined, x: validation[kept.along], y: validation[figure] });
+    if (validation[figure]) lines.push({ label: `${several}validation`, colour: kept.chosen.length > 1 ? own : COLOURS[own === COLOURS[1] ? 0 : 1], dots: true, dash: kept.chosen.length > 1 ? [6, 4] : undefined, x: validation[kept.along], y: validation[figure] });
     const last = validation.bigram_bits_per_byte.at(-1);
     const same = (other) => kept.columns.get(other)?.validation.bigram_bits_per_byte?.at(-1) === last;
     if (figure === "bits_per_byte" && validation.step.length && kept.chosen.find(same) === name) { // of the same tokens it is the same
@@ -193,27 +205,39 @@ class Board {
 
   async describe(chosen) {
     this.last = Date.now();
+    this.waiting = false;
     const found = await Promise.all(chosen.map((name) => get(`/api/runs/${encodeURIComponent(name)}`)));
-    const compared = found.length > 1 ? await get(`/api/compare?${chosen.map((name) => `run=${encodeURIComponent(name)}`).join("&")}`) : null;
-    const key = JSON.stringify([found, compared]);
-    if (key === this.described || this.gone) return;
-    this.described = key;
-    const open = new Set([...this.lower.querySelectorAll("details[open]")].map((one) => one.dataset.name));
+    const several = found.length > 1;
+    const query = chosen.slice(0, SEVERAL).map((name) => `run=${encodeURIComponent(name)}`).join("&");
+    const compared = several ? await get(`/api/compare?${query}`) : null;
+    if (this.gone) return;
     const parts = [];
-    if (compared) parts.push(...comparison(compared));
-    for (const one of found) parts.push(...this.written(one, found.length > 1), ...measured(one, found.length > 1));
-    for (const one of found) {
-      const name = `Settings of ${one.name}`;
-      parts.push(el("details", { "data-name": name, open: open.has(name) }, el("summary", {}, name), table(["setting", "value"], Object.entries(one.settings).map(([k, v]) => [k, v === null ? "–" : typeof v === "object" ? JSON.stringify(v) : v]))));
+    if (compared) parts.push(["compared", compared, () => comparison(compared)]);
+    for (const one of found) parts.push([`written ${one.name}`, one.samples, () => this.written(one, several)], [`measured ${one.name}`, [one.evaluation, one.ladder], () => measured(one, several)]);
+    for (const one of found) parts.push([`settings ${one.name}`, one.settings, () => settings(one)]);
+    this.arrange(parts.map(([key, data, make]) => [key, JSON.stringify([data, several]), make]));
+  }
+
+  // Puts the parts below the charts; one that says what it said before stays as it is, with the focus and all.
+  arrange(parts) {
+    const same = parts.map(([key]) => key).join("\n") === [...this.parts.keys()].join("\n");
+    const before = this.parts;
+    this.parts = new Map(parts.map(([key, json, make]) => [key, before.get(key)?.json === json ? before.get(key) : { json, node: el("section", {}, make()) }]));
+    if (!same) return this.lower.replaceChildren(...[...this.parts.values()].map((part) => part.node));
+    for (const [key, { node }] of this.parts) {
+      const old = before.get(key).node;
+      if (old === node) continue;
+      const focused = old.contains(document.activeElement);
+      old.replaceWith(node);
+      if (focused) node.querySelector("input, summary, [tabindex]")?.focus();
     }
-    this.lower.replaceChildren(...parts);
   }
 
   // What it wrote for the same titles, step by step; at the newest until one looks at an older.
   written(one, several) {
     const samples = one.samples;
     if (!samples.length) return [];
-    const at = this.details.get(one.name) ?? null;
+    const at = this.sampled.get(one.name) ?? null;
     const place = at === null ? samples.length - 1 : Math.min(at, samples.length - 1);
     const box = el("div", { className: "samples" });
     const said = el("output", {});
@@ -224,11 +248,16 @@ class Board {
     draw(place);
     const slider = el("input", { type: "range", min: 0, max: samples.length - 1, value: place, "aria-label": `Step of ${one.name}'s samples`, oninput: (event) => {
       const n = Number(event.target.value);
-      this.details.set(one.name, n === samples.length - 1 ? null : n);
+      this.sampled.set(one.name, n === samples.length - 1 ? null : n);
       draw(n);
     } });
     return [el("h2", {}, several ? `What ${one.name} wrote` : "What it wrote"), el("label", {}, slider, said), box];
   }
+}
+
+function settings(one) {
+  const rows = Object.entries(one.settings).map(([name, value]) => [name, value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : value]);
+  return [el("details", {}, el("summary", {}, `Settings of ${one.name}`), table(["setting", "value"], rows))];
 }
 
 function comparison(compared) {

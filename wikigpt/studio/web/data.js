@@ -6,10 +6,11 @@ export function show(place, [name, what]) {
     const { data, folder } = await get("/api/data");
     if (!data.length) return place.replaceChildren(el("div", { className: "card empty" }, el("h1", {}, "No data yet"), el("p", {}, `Nothing is prepared in ${folder}/. The bundled sample takes seconds:`), el("pre", { tabIndex: 0 }, "wikigpt prepare --source sample"), cleaner("en")));
     const chosen = data.includes(name) ? name : data[0];
-    const choice = el("select", { onchange: () => (location.hash = `#/data/${encodeURIComponent(choice.value)}`) }, data.map((one) => el("option", { value: one, selected: one === chosen }, one)));
+    const choice = el("select", { id: "folder", onchange: () => (location.hash = `#/data/${encodeURIComponent(choice.value)}`) }, data.map((one) => el("option", { value: one, selected: one === chosen }, one)));
     const browser = new Browser(chosen);
     const figures = el("div");
     place.replaceChildren(el("h1", {}, "Data"), el("div", { className: "row" }, el("label", { className: "above" }, "data folder", choice)), browser.node, figures);
+    if (name) choice.focus(); // it was just chosen
     browser.search(0);
     if (what) browser.open(what);
     const found = await attempt(() => get(`/api/data/${encodeURIComponent(chosen)}`));
@@ -51,7 +52,9 @@ class Browser {
   async open(what, button) {
     for (const other of this.list.querySelectorAll("[aria-current]")) other.removeAttribute("aria-current");
     button?.setAttribute("aria-current", "true");
-    const found = await attempt(() => get(`${this.base}/article?what=${encodeURIComponent(what)}`));
+    this.opening?.abort();
+    this.opening = new AbortController();
+    const found = await attempt(() => get(`${this.base}/article?what=${encodeURIComponent(what)}`, this.opening.signal));
     if (!found) return;
     const { row, tokens } = found;
     const text = el("div", { className: "text", dir: "auto" });
@@ -83,6 +86,7 @@ function described(found) {
     el("h3", {}, "Articles by length, in tokens"), el("div", { className: "bars" }, bars),
     el("h2", {}, "What was left out, and why"), dropped.length ? table(["filter", "pages", "for example"], dropped, [1]) : el("p", {}, "Nothing."),
     el("h2", {}, "What the cleaner did")];
+  if (!found.before_and_after.length) parts.push(el("p", { className: "note" }, "This folder keeps no examples: its text came clean already."));
   for (const one of found.before_and_after)
     parts.push(el("details", {}, el("summary", {}, one.title), el("div", { className: "pair" }, el("pre", { tabIndex: 0, dir: "auto" }, one.before), el("pre", { tabIndex: 0, dir: "auto" }, one.after))));
   return [...parts, cleaner(found.wiki)];

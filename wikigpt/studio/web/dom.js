@@ -79,10 +79,16 @@ export function short(n) {
   return size && size < 1e-3 ? n.toExponential(1) : `${+n.toPrecision(4)}`;
 }
 
+export function spaced(n, spacing) {
+  const digits = Math.max(0, Math.min(8, Math.ceil(Math.log10(Math.abs(n) || 1) - Math.log10(spacing))));
+  return digits <= 3 ? short(n) : new Intl.NumberFormat("en", { maximumFractionDigits: Math.max(0, Math.min(8, Math.ceil(-Math.log10(spacing)))) }).format(n);
+}
+
 export const fixed = (n, digits = 3) => (n === null || n === undefined ? "–" : n.toFixed(digits));
 
-export function duration(seconds) {
-  if (seconds < 10) return `${+seconds.toPrecision(2)} s`;
+// `spacing` is that to the next number which must look different.
+export function duration(seconds, spacing = 1) {
+  if (seconds < 60 && spacing < 1) return `${seconds.toFixed(Math.ceil(-Math.log10(spacing)))} s`;
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;

@@ -1,16 +1,12 @@
 // Inside a run: its architecture with all parameters, and what happens while it reads a text: surprise, attention, logit lens.
 import { attempt, count, el, get, post, short, table, visible } from "./dom.js";
 import { Pick } from "./pick.js";
-import { state, talkative } from "./state.js";
+import { state, whenThereIsOne } from "./state.js";
 import { TokenText, alternatives } from "./text.js";
 
 export function show(place) {
-  if (!talkative().length) {
-    place.replaceChildren(el("div", { className: "card empty" }, el("h1", {}, "Nothing to look into yet"), el("p", {}, "Train a first model:"), el("pre", { tabIndex: 0 }, "wikigpt demo")));
-    return null;
-  }
-  const page = new Inside(place);
-  return () => page.destroy();
+  const empty = el("div", { className: "card empty" }, el("h1", {}, "Nothing to look into yet"), el("p", {}, "Train a first model:"), el("pre", { tabIndex: 0 }, "wikigpt demo"));
+  return whenThereIsOne(place, empty, (there) => new Inside(there));
 }
 
 class Inside {
@@ -31,6 +27,7 @@ class Inside {
   }
 
   destroy() {
+    this.aborter?.abort();
     this.pick.destroy();
     this.text?.destroy();
   }
@@ -48,9 +45,13 @@ class Inside {
   }
 
   async look() {
-    const prompt = this.ids ? { prompt: state.text.prompt, ids: this.ids } : { prompt: this.input.value, ids: [] };
+    const same = this.ids && this.pick.run === state.text.run; // another run has other tokens
+    const prompt = same ? { prompt: state.text.prompt, ids: this.ids } : { prompt: this.input.value, ids: [] };
+    this.aborter?.abort();
+    const aborter = (this.aborter = new AbortController());
     this.out.replaceChildren(el("p", { className: "note" }, "Looking …"));
-    const found = await attempt(() => post("/api/inside", { run: this.pick.run, checkpoint: this.pick.checkpoint, ...prompt }));
+    const found = await attempt(() => post("/api/inside", { run: this.pick.run, checkpoint: this.pick.checkpoint, ...prompt }, aborter.signal));
+    if (aborter.signal.aborted) return; // the page was left, or asked again
     this.text?.destroy();
     this.out.replaceChildren();
     if (!found) return;
@@ -100,7 +101,7 @@ function drawing({ parameters, config, total }, choose) {
   box(`Final ${norm}`, of("final_norm"));
   const top = y;
   y += 30;
-  parts.push(el("svg:text", { x: 24, y: top + 20, class: "count" }, `× ${config.n_layers} blocks`));
+  parts.push(el("svg:text", { x: 24, y: top + 20, class: "count" }, `× ${config.n_layers} ${config.n_layers === 1 ? "block" : "blocks"}`));
   stream(top - gap, y);
   branch(modern ? `SwiGLU, ${count(config.ffn_dim)} wide` : `Feed-forward, ${count(config.ffn_dim)} wide, GELU`, block("ff"), "", block("norm2"));
   branch(`Attention: ${config.n_heads} heads of ${config.head_dim}${grouped}`, block("attn"), modern ? "QK-norm, RoPE" : "", block("norm1"));
@@ -118,6 +119,7 @@ function attention({ words, attention: layers }) {
   const title = el("h3", {});
   let weights = null;
   let here = size - 1;
+  const heard = el("p", { className: "sr", role: "status" });
   const spans = words.map((word, t) => el("span", { onmouseenter: () => look(t) }, word || "·"));
   const look = (t) => {
     here = Math.max(0, Math.min(size - 1, t));
@@ -131,6 +133,9 @@ function attention({ words, attention: layers }) {
     if (!step) return;
     event.preventDefault();
     look(here + step);
+    spans[here].scrollIntoView({ block: "nearest" });
+    const most = words.map((word, n) => [weights[here * size + n], word]).slice(0, here + 1).sort((a, b) => b[0] - a[0]).slice(0, 3);
+    heard.textContent = `${visible(words[here])} takes most from ${most.map(([weight, word]) => `${visible(word)} ${Math.round(weight / 2.55)}%`).join(", ")}`;
   };
   const buttons = shades.flatMap((layer, l) => layer.map((head, h) => {
     const canvas = el("canvas", { width: size, height: size });
@@ -149,7 +154,7 @@ function attention({ words, attention: layers }) {
   grid.style.gridTemplateColumns = `repeat(${layers[0].length}, max-content)`;
   choose(buttons[0], shades[0][0], 0, 0);
   return el("section", {}, title, el("p", { className: "note" }, `A picture for each block (down) and head (across): row t shows which tokens position t takes from. Choose one, then point at a token. Of the first ${size} tokens, the end of the text before among them.`),
-    grid, el("div", { className: "text card", dir: "auto", tabIndex: 0, role: "group", "aria-label": "The text; arrow keys go from token to token", onkeydown: walk }, spans));
+    grid, el("div", { className: "text card", dir: "auto", tabIndex: 0, role: "group", "aria-label": "The text; arrow keys go from token to token", onkeydown: walk }, spans), heard);
 }
 
 function lens({ words, lens: rows }) {

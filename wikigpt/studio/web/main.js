@@ -7,12 +7,10 @@ const main = document.getElementById("main");
 let leave = null; // what the page that is shown wants done before another comes
 
 async function go() {
-  if (!location.hash.startsWith("#/") && location.hash) return; // "Skip to the content"
   const [page, ...rest] = location.hash.slice(2).split("/");
-  const name = page in PAGES ? page : "runs";
+  const name = Object.hasOwn(PAGES, page) ? page : "runs";
   leave?.();
   leave = null;
-  say("");
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -26,6 +24,10 @@ async function go() {
   });
 }
 
-addEventListener("hashchange", go);
+addEventListener("hashchange", () => (say(""), go()));
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 await attempt(begin);
 await go();

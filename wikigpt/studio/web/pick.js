@@ -28,28 +28,36 @@ export class Pick {
 
   // The list changes only where runs came or went: an open one would close.
   fill() {
-    const names = talkative().map((run) => run.name);
+    const names = talkative().map((run) => run.name).sort();
+    const before = this.run;
     if (names.join("\n") !== this.names) {
       this.names = names.join("\n");
-      const before = this.run || this.wanted[0];
+      const wanted = before || this.wanted[0];
       this.runs.replaceChildren(...(this.none ? [el("option", { value: "" }, this.none)] : []), ...names.map((name) => el("option", { value: name }, name)));
-      this.runs.value = names.includes(before) ? before : this.none ? "" : names[0] ?? "";
+      this.runs.value = names.includes(wanted) ? wanted : this.none ? "" : talkative()[0]?.name ?? "";
     }
-    this.choose(false);
+    this.choose(Boolean(before) && before !== this.run);
   }
 
+  // The checkpoints of the run that is chosen; another run begins at its latest.
   async choose(said = true) {
     const run = talkative().find((one) => one.name === this.run);
-    const key = `${this.run}@${run?.saved}`;
+    const key = `${run?.saved}@${this.run}`;
     if (key !== this.key) {
+      const same = this.key?.slice(this.key.indexOf("@") + 1) === this.run;
+      const wanted = same ? this.checkpoint : this.wanted[0] === this.run ? this.wanted[1] : "latest";
       this.key = key;
-      const found = this.run ? await attempt(() => get(`/api/runs/${encodeURIComponent(this.run)}`)) : null;
-      const before = this.checkpoints.value || this.wanted[1];
-      const options = found ? [["latest", "latest"], ...(found.has_best ? [["best", "best"]] : []), ...found.checkpoints.map((step) => [String(step), `step ${count(step)}`])] : [];
-      this.checkpoints.replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
-      this.checkpoints.value = options.some(([value]) => value === before) ? before : "latest";
-      this.checkpoints.disabled = !found;
-    }
-    if (said) this.changed();
+      this.offer([[wanted, wanted]], wanted); // until more is known
+      if (said) this.changed();
+      const found = run ? await attempt(() => get(`/api/runs/${encodeURIComponent(this.run)}`)) : null;
+      if (key !== this.key) return; // another one was chosen meanwhile
+      if (run && !found) this.key = "";
+      if (found) this.offer([["latest", "latest"], ...(found.has_best ? [["best", "best"]] : []), ...found.checkpoints.map((step) => [String(step), `step ${count(step)}`])], wanted);
+    } else if (said) this.changed();
+  }
+
+  offer(options, wanted) {
+    this.checkpoints.replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
+    this.checkpoints.value = options.some(([value]) => value === wanted) ? wanted : "latest";
   }
 }

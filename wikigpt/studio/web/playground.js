@@ -1,22 +1,17 @@
 // Talking to a run: text streams in token by token, and every token can be asked what else it might have been.
 import { attempt, count, el, fixed, outside, post, say, stream } from "./dom.js";
 import { Pick } from "./pick.js";
-import { changes, state, talkative } from "./state.js";
+import { state, whenThereIsOne } from "./state.js";
 import { TokenText, alternatives } from "./text.js";
 
 const LISTED = 8; // passages that are listed
+const usual = { max_gen: 200, temperature: 0.8 }; // where a field is empty
 const settings = { max_gen: 200, temperature: 0.8, top_k: "", top_p: "", seed: "", other: ["", "latest"], coloured: true, title: "" };
 
 export function show(place) {
-  if (!talkative().length) {
-    const again = () => talkative().length && (changes.removeEventListener("runs", again), place.isConnected) && show(place);
-    changes.addEventListener("runs", again);
-    place.replaceChildren(el("div", { className: "card empty" }, el("h1", {}, "Nobody to talk to yet"),
-      el("p", {}, "A run can be talked to as soon as it has saved its first checkpoint. To make one:"), el("pre", { tabIndex: 0 }, "wikigpt demo")));
-    return () => changes.removeEventListener("runs", again);
-  }
-  const page = new Playground(place);
-  return () => page.destroy();
+  const empty = el("div", { className: "card empty" }, el("h1", {}, "Nobody to talk to yet"),
+    el("p", {}, "A run can be talked to as soon as it has saved its first checkpoint. To make one:"), el("pre", { tabIndex: 0 }, "wikigpt demo"));
+  return whenThereIsOne(place, empty, (there) => new Playground(there));
 }
 
 class Playground {
@@ -29,7 +24,12 @@ class Playground {
     this.writing = el("button", { className: "main", onclick: () => this.write() }, "Write");
     this.stopping = el("button", { onclick: () => this.stop(), disabled: true }, "Stop");
     this.status = el("p", { className: "note", role: "status" });
-    const numeric = (name, label, more) => el("label", { className: "above" }, label, el("input", { type: "number", ...more, value: settings[name], oninput: (event) => (settings[name] = event.target.value) }));
+    const numeric = (name, label, more) => {
+      const input = el("input", { type: "number", placeholder: usual[name], ...more, value: settings[name], oninput: () => (settings[name] = input.value) });
+      this.fields.push([label, input]);
+      return el("label", { className: "above" }, label, input);
+    };
+    this.fields = [];
     place.replaceChildren(
       el("h1", {}, "Playground"),
       el("div", { className: "card" },
@@ -59,6 +59,11 @@ class Playground {
   arrange() {
     settings.other = [this.picks[1].run, this.picks[1].checkpoint];
     this.sides[1].node.hidden = !this.picks[1].run;
+    if (!this.picks[1].run) {
+      this.sides[1].stop();
+      this.sides[1].said = "";
+      this.tell();
+    }
     this.picks[1].node.classList.toggle("alone", !this.picks[1].run);
   }
 
@@ -86,9 +91,14 @@ class Playground {
   }
 
   write() {
+    const wrong = this.fields.find(([, input]) => !input.validity.valid);
+    if (wrong) return void say(`${wrong[0]}: ${wrong[1].validationMessage}`);
     say("");
     const seed = settings.seed === "" ? Math.floor(Math.random() * 10000) : Number(settings.seed);
-    for (const side of this.sides) if (this.picks[side.number].run) side.write(this.prompt.value, [], seed);
+    for (const side of this.sides) {
+      const { run, checkpoint } = this.picks[side.number];
+      if (run) side.write({ run, checkpoint, prompt: this.prompt.value, ids: [], seed });
+    }
   }
 
   // What both sides are at, and which buttons there are.
@@ -104,21 +114,19 @@ function dice() {
   return el("svg:svg", { class: "dice", viewBox: "0 0 24 24", width: 18, height: 18, "aria-hidden": "true" }, el("svg:rect", { x: 1.5, y: 1.5, width: 21, height: 21, rx: 5 }), dots);
 }
 
+// One text and whose it is. `asked` is what it was made from: going on, searching and looking inside mean that run and checkpoint,
+// whatever is chosen above meanwhile.
 class Side {
   constructor(page, number) {
-    Object.assign(this, { page, number, aborter: null, said: "", prompt: "", passages: null });
+    Object.assign(this, { page, number, aborter: null, said: "", asked: null, search: null, passages: null });
     this.text = new TokenText("What it wrote", (n, pin) => this.detail(n, pin));
     this.text.coloured = settings.coloured;
     this.head = el("h2", {});
     this.found = el("div");
     const tool = (label, onclick) => el("button", { className: "small", onclick }, label);
-    this.tools = el("div", { className: "row", hidden: true }, tool("Go on", () => this.write(this.prompt, this.ids, this.seed + 1)), tool("Where has it read that?", () => this.look()),
-      tool("Look inside", () => this.inside()), tool("Copy", () => attempt(() => navigator.clipboard.writeText(this.text.node.textContent))));
+    this.tools = el("div", { className: "row", hidden: true }, tool("Go on", () => this.write({ ...this.asked, ids: this.ids, seed: this.asked.seed + 1 })),
+      tool("Where has it read that?", () => this.look()), tool("Look inside", () => this.inside()), tool("Copy", () => this.copy()));
     this.node = el("section", { "aria-label": number ? "Second text" : "Text", hidden: Boolean(number) }, this.head, this.text.node, this.tools, this.found);
-  }
-
-  get pick() {
-    return this.page.picks[this.number];
   }
 
   get ids() {
@@ -129,53 +137,59 @@ class Side {
     this.aborter?.abort();
   }
 
-  // `ids` stand behind the prompt already: what was written before.
-  async write(prompt, ids, seed) {
+  // `ids` stand behind the prompt already; `tokens` are what is known of them. The old text stays until the new one begins.
+  async write(asked, tokens = this.text.tokens.filter((token) => !token.prompt)) {
     this.stop();
     const aborter = (this.aborter = new AbortController());
-    const before = ids.length ? this.text.tokens.filter((token) => !token.prompt).slice(0, ids.length) : [];
-    Object.assign(this, { prompt, seed, passages: null, said: "" });
-    this.text.clear();
-    this.found.replaceChildren();
-    this.text.node.classList.add("writing");
     this.page.tell();
-    const number = (value) => (value === "" ? null : Number(value));
-    const asked = { run: this.pick.run, checkpoint: this.pick.checkpoint, prompt, ids, seed, max_gen: Number(settings.max_gen) || 200, temperature: Number(settings.temperature), top_k: number(settings.top_k), top_p: number(settings.top_p) };
-    let ended = null;
+    const number = (value, usually = null) => (value === "" ? usually : Number(value));
+    const how = { max_gen: number(settings.max_gen, usual.max_gen), temperature: number(settings.temperature, usual.temperature), top_k: number(settings.top_k), top_p: number(settings.top_p) };
+    let [began, ended] = [false, null];
     await attempt(async () => {
-      for await (const event of stream("/api/generate", asked, aborter.signal)) {
+      for await (const event of stream("/api/generate", { ...asked, ...how }, aborter.signal)) {
         if (this.aborter !== aborter) return;
-        if (event.start) this.begin(event.start, ids.length, before);
-        else if (event.end) ended = event.end;
+        if (event.start) began = this.begin(event.start, asked, tokens);
+        else if (event.end) ended = this.end(event.end);
         else this.text.add(event);
       }
     });
     if (this.aborter !== aborter) return; // another one has begun meanwhile
     this.aborter = null;
     this.text.node.classList.remove("writing");
-    const written = this.text.tokens.filter((token) => !token.given).length;
-    this.said = ended ? `${count(ended.tokens)} tokens in ${fixed(ended.seconds, 1)} s (${fixed(ended.tokens / ended.seconds, 0)} a second), ${ended.why === "stop" ? "then it ended the article" : "as many as asked"}; seed ${seed}` : `stopped after ${count(written)} tokens; seed ${seed}`;
-    if (this.number === 0) this.share();
+    if (began) {
+      const written = this.text.tokens.filter((token) => !token.given).length - asked.ids.length;
+      this.said = ended ? `${count(ended.tokens)} tokens in ${fixed(ended.seconds, 1)} s (${fixed(ended.tokens / ended.seconds, 0)} a second), ${ended.why === "stop" ? "then it ended the article" : "as many as asked"}; seed ${asked.seed}` : `stopped after ${count(written)} tokens; seed ${asked.seed}`;
+      if (this.number === 0) this.share();
+    } else this.said = "nothing was written";
     this.page.tell();
   }
 
-  begin({ model, prompt }, behind, before) {
+  begin({ model, prompt }, asked, tokens) {
+    this.text.clear();
+    this.found.replaceChildren();
+    Object.assign(this, { asked, search: null, passages: null });
     this.head.textContent = model;
-    prompt.forEach(([id, text], n) => {
-      const old = n - (prompt.length - behind);
-      this.text.add(old >= 0 ? { ...before[old], id, text } : { id, text, given: true, prompt: true });
-    });
+    this.text.node.classList.add("writing");
+    const behind = prompt.length - asked.ids.length;
+    prompt.forEach(([id, text], n) => this.text.add(n < behind ? { id, text, given: true, prompt: true } : { ...tokens[n - behind], id, text }));
     this.tools.hidden = false;
+    return true;
+  }
+
+  // What is left of a character that was never finished stands with the last token.
+  end(end) {
+    if (end.text && this.text.tokens.length) this.text.append(end.text);
+    return end;
   }
 
   share() {
-    state.text = { run: this.pick.run, checkpoint: this.pick.checkpoint, prompt: this.prompt, ids: this.ids, tokens: this.text.tokens, head: this.head.textContent, seed: this.seed };
+    state.text = { ...this.asked, ids: this.ids, tokens: this.text.tokens, head: this.head.textContent };
   }
 
   // The text as it was when one comes back from another page.
   restore() {
-    const { prompt, tokens, head, seed } = state.text;
-    Object.assign(this, { prompt, seed });
+    const { tokens, head, ...asked } = state.text;
+    this.asked = asked;
     this.head.textContent = head;
     tokens.forEach((token) => this.text.add(token));
     this.tools.hidden = false;
@@ -184,34 +198,36 @@ class Side {
   detail(n, pin) {
     const token = this.text.tokens[n];
     const parts = token.given ? [] : alternatives(token, (id, text) => this.instead(n, id, text));
-    if (pin && !this.aborter) {
-      if (this.passages) parts.push(...this.repeats(n));
-      else this.look().then(() => this.text.pinned && this.text.here === n && this.text.fill(n, true));
-    }
+    if (!pin || this.aborter) return parts;
+    if (this.passages) return [...parts, ...this.repeats(n)];
+    if (!this.search) this.look().then(() => this.passages && this.text.pinned && this.text.here === n && this.text.fill(n, true));
     return parts;
   }
 
   instead(n, id, text) {
-    const own = this.text.tokens.slice(0, n);
-    const tokens = own.filter((token) => !token.prompt);
+    const own = this.text.tokens.slice(0, n).filter((token) => !token.prompt);
     const { alternatives } = this.text.tokens[n];
     const place = alternatives.findIndex(([other]) => other === id);
     const p = alternatives[place][2];
-    this.text.tokens = [...own, { id, text, p, bits: -Math.log2(p), rank: place + 1, alternatives }];
-    this.write(this.prompt, [...tokens.map((token) => token.id), id], this.seed);
+    const tokens = [...own, { id, text, p, bits: -Math.log2(p), rank: place + 1, alternatives }];
+    this.text.close();
+    this.write({ ...this.asked, ids: tokens.map((token) => token.id) }, tokens);
     this.text.node.focus();
   }
 
-  // Which passages stand in the training text, and where.
-  async look() {
-    if (this.looking || this.passages) return;
-    this.looking = true;
-    const ids = this.ids;
+  // Which passages stand in the training text, and where: asked once for a text, also where that fails.
+  look() {
+    this.search ??= this.find(this.asked, this.ids);
+    return this.search;
+  }
+
+  async find({ run, checkpoint, prompt }, ids) {
+    const asked = this.asked;
     this.found.replaceChildren(el("p", { className: "note", role: "status" }, "Searching the training text …"));
-    const found = await attempt(() => post("/api/passages", { run: this.pick.run, checkpoint: this.pick.checkpoint, prompt: this.prompt, ids }));
-    this.looking = false;
+    const found = await post("/api/passages", { run, checkpoint, prompt, ids }).catch((error) => ({ problem: error.message }));
+    if (asked !== this.asked) return; // another text stands here now
     this.found.replaceChildren();
-    if (!found || ids.length !== this.ids.length) return;
+    if (found.problem) return void this.found.append(el("p", { className: "note" }, found.problem));
     this.passages = found.passages;
     for (const one of found.passages) for (let n = one.start; n < one.start + one.tokens; n++) this.text.mark(n, true);
     const longest = [...found.passages].sort((a, b) => b.tokens - a.tokens);
@@ -233,5 +249,12 @@ class Side {
   inside() {
     this.share();
     location.hash = "#/inside";
+  }
+
+  // Without https a browser gives no clipboard to pages of other machines.
+  async copy() {
+    if (!navigator.clipboard) return void say("This browser lets only pages of this machine copy: select the text instead.");
+    await attempt(() => navigator.clipboard.writeText(this.text.tokens.map((token) => token.text).join("")));
+    this.page.status.textContent = "Copied.";
   }
 }

@@ -28,17 +28,35 @@ export function live() {
     source = new EventSource("/api/live");
     source.onmessage = (event) => take(JSON.parse(event.data).runs);
     source.onopen = () => (link.textContent = "live");
-    source.onerror = () => (link.textContent = "not connected; trying again");
+    source.onerror = () => {
+      link.textContent = source.readyState === EventSource.CLOSED ? "not connected; reload the page" : "not connected; trying again";
+    };
   }
 }
 
 export async function begin() {
+  document.addEventListener("visibilitychange", live);
+  live();
   const found = await get("/api/runs");
   state.folder = found.folder;
   take(found.runs);
-  live();
-  document.addEventListener("visibilitychange", live);
 }
 
 // Runs that have something to load.
-export const talkative = () => state.runs.filter((run) => run.saved > 0 || run.state === "finished");
+export const talkative = () => state.runs.filter((run) => run.saved > 0);
+
+// Shows `empty` until there is a run to talk to, then what `make` makes of the place. Returns how to leave it.
+export function whenThereIsOne(place, empty, make) {
+  let page = null;
+  const look = () => {
+    if (!talkative().length) return void (state.loaded && place.replaceChildren(empty));
+    changes.removeEventListener("runs", look);
+    page = make(place);
+  };
+  changes.addEventListener("runs", look);
+  look();
+  return () => {
+    changes.removeEventListener("runs", look);
+    page?.destroy();
+  };
+}

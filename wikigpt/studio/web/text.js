@@ -11,6 +11,7 @@ export class TokenText {
     this.coloured = true;
     this.here = -1;
     this.node = el("div", { className: "text card", tabIndex: 0, role: "group", dir: "auto", "aria-label": `${label}. Arrow keys go from token to token, Enter shows what else might have come.` });
+    this.heard = el("p", { className: "sr", role: "status" }); // for who cannot see which token is outlined
     this.pop = el("div", { className: "pop", hidden: true, role: "dialog", "aria-label": "A token", id: `pop${number++}` });
     this.pinned = false;
     this.node.addEventListener("mouseover", (event) => !this.pinned && event.target !== this.node && this.open(this.place(event.target), false));
@@ -21,12 +22,13 @@ export class TokenText {
     this.pop.addEventListener("keydown", (event) => event.key === "Escape" && (this.close(), this.node.focus()));
     this.elsewhere = (event) => this.pinned && !this.pop.contains(event.target) && !this.node.contains(event.target) && this.close();
     document.addEventListener("click", this.elsewhere);
-    document.body.append(this.pop);
+    document.body.append(this.pop, this.heard);
   }
 
   destroy() {
     document.removeEventListener("click", this.elsewhere);
     this.pop.remove();
+    this.heard.remove();
   }
 
   place(span) {
@@ -48,6 +50,12 @@ export class TokenText {
     this.colour(span, token);
   }
 
+  // More text for the last token.
+  append(text) {
+    this.tokens.at(-1).text += text;
+    this.node.lastChild.append(text);
+  }
+
   colour(span, token) {
     span.style.backgroundColor = this.coloured && token.bits !== undefined ? surprise(token.bits) : "";
   }
@@ -65,7 +73,11 @@ export class TokenText {
     const step = { ArrowRight: 1, ArrowDown: 10, ArrowLeft: -1, ArrowUp: -10 }[event.key];
     if (step && this.tokens.length) {
       event.preventDefault();
-      this.open(Math.max(0, Math.min(this.tokens.length - 1, this.here + step)), false);
+      const n = Math.max(0, Math.min(this.tokens.length - 1, this.here + step));
+      this.node.children[n].scrollIntoView({ block: "nearest" });
+      this.open(n, false);
+      const { text, p, bits } = this.tokens[n];
+      this.heard.textContent = `${visible(text)}${p === undefined ? "" : `, ${percent(p)}, ${bits.toFixed(1)} bits`}`;
     } else if (event.key === "Enter" && this.here >= 0) {
       event.preventDefault();
       this.open(this.here, true);
