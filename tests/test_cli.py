@@ -44,6 +44,7 @@ def test_help_answers_without_torch(tmp_path):
     assert "--learning_rate" in done.stdout and "--emb_dim" in done.stdout and done.stdout.endswith("[]\n")
 
 
+@pytest.mark.slow
 def test_hyphens_and_underscores_both_work(house):
     for flag in ("--held_out", "--held-out"):
         assert "held_out is 0.7" in wikigpt("prepare", flag, "0.7", cwd=house).stderr
@@ -55,6 +56,7 @@ def test_generate_says_which_run_and_prints_only_text(house):
     assert "run: es-tiny" in done.stderr and "seed 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_streamed_text_is_the_same_text(house):
     flags = ("generate", "--input", "La luna", "--seed", "3", "--max_gen", "20", "--num_samples", "2")
     plain, streamed = wikigpt(*flags, cwd=house), wikigpt(*flags, "--stream", cwd=house)

@@ -26,7 +26,7 @@ def test_the_demo_in_seconds(tmp_path, monkeypatch, capsys):
     assert (folder / "models" / "fr-demo" / "loss.png").exists() and "# Fromage de lune" in out
     assert "| 5-gram |" in out and (folder / "models/fr-demo/evaluation/ladder_test.png").exists()
     commands = [line.strip() for line in out.splitlines() if line.startswith("  ")]
-    assert len(commands) == 3 and " train --data fr --model_config modern_small" in commands[2]
+    assert len(commands) == 4 and " train --data fr --model_config modern_small" in commands[3]
 
 
 @pytest.mark.slow
@@ -36,9 +36,16 @@ def test_all_that_the_demo_prints_can_be_typed_and_again_it_uses_what_is_there(t
     done = demo(tmp_path, "--wiki", "es", "--hours", 0.001, "--json")
     assert done.returncode == 0 and set(json.loads(done.stdout)) == {"prepare", "train", "evaluate", "generate"}
     commands = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ") and "wikigpt" in line]
-    commands[2] = commands[2].replace("--hours 0.5", "--max_steps 1")
+    (studio,) = [command for command in commands if command.endswith(" studio")]
     for command in commands:
-        subprocess.run(command, shell=True, cwd=tmp_path, check=True, capture_output=True)
+        if command != studio:
+            short = command.replace("--hours 0.5", "--max_steps 1")
+            subprocess.run(short, shell=True, cwd=tmp_path, check=True, capture_output=True)
+    with subprocess.Popen(
+        f"exec {studio} --port 0", shell=True, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as served:
+        assert "http://127.0.0.1:" in served.stderr.readline()
+        served.terminate()
     again = demo(tmp_path, "--wiki", "es", "--hours", 0.001)
     assert again.returncode == 0 and "prepared already" in again.stderr and "finished already" in again.stderr
 

@@ -169,6 +169,7 @@ def test_a_run_learns_as_in_float32_and_is_made_twice_alike(train, tmp_path):
     assert rows["a"] != rows["c"] and abs(sum(rows["a"][-8:]) - sum(rows["c"][-8:])) / 8 < 0.005
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_way_that_it_began(train, tmp_path, capsys):
     assert train("--run r --backend plain") == 0
     assert train("--run r", "--batch_size 8 --max_steps 14 --warmup_steps 4 --decay_share 0.2") == 0

@@ -54,6 +54,7 @@ def test_a_stopped_run_ends_as_one_that_never_stopped(train, models, tmp_path, f
     assert losses(stopped) == losses(models / "whole")
 
 
+@pytest.mark.slow
 def test_how_often_one_looks_changes_nothing(train, models):
     assert train("--run often --eval_every 1 --save_every 1") == 0
     assert train("--run never --eval_every 99 --save_every 99") == 0
@@ -74,6 +75,7 @@ def test_kept_are_the_newest_two_the_best_every_kth_and_the_one_before_the_fall(
         find_checkpoint(run, "3")
 
 
+@pytest.mark.slow
 def test_a_longer_wsd_run_is_as_if_it_had_been_longer_from_the_beginning(train, models, capsys):
     assert train("--run long --max_steps 20") == 0
     assert train("--run grown --max_steps 12") == 0
@@ -162,6 +164,7 @@ def test_a_damaged_checkpoint_is_passed_over(train, models):
         newest_checkpoint(run)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_behind_two_damaged_checkpoints(train, models, monkeypatch):
     assert train("--run whole --keep_every 6") == 0 and train("--run r --keep_every 6") == 0
     run = models / "r"
@@ -204,6 +207,7 @@ def test_a_stop_signal_saves_and_the_same_command_continues(data, tmp_path, numb
     assert [row["step"] for row in read_metrics(run, "train")] == list(range(1, 61))
 
 
+@pytest.mark.slow
 def test_sigusr1_saves_and_training_goes_on(data, tmp_path):
     process, run = begin(data, tmp_path)
     process.send_signal(signal.SIGUSR1)
@@ -327,6 +331,7 @@ def test_fresh_starts_over_with_the_same_settings_and_never_with_its_own_weights
     assert train("--run r --fresh") == 0
 
 
+@pytest.mark.slow
 def test_a_longer_run_keeps_the_pace_that_was_asked_for(train, models, data):
     assert train("--run r") == 0  # --eval_every 4 --save_every 6
     assert wikigpt("train --run r --max_steps 40", data.path.parent) == 0

@@ -15,6 +15,7 @@ from wikigpt.metrics import read_all
 from wikigpt.trackers import check_tracker, numbers
 
 
+@pytest.mark.slow
 def test_tensorboard_holds_what_metrics_jsonl_holds_also_after_going_on(train, data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

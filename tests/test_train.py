@@ -267,6 +267,7 @@ class Small(GPTModel):
         return super().loss(inputs_BT, targets_BT, reduction)
 
 
+@pytest.mark.slow
 def test_on_a_card_the_largest_part_is_found_by_trying(data, machine, nano, monkeypatch):
     monkeypatch.setattr(trial, "GPTModel", Small)
     model = replace(nano, vocab_size=data.vocab_size)
@@ -343,6 +344,7 @@ def test_tokens_per_parameter_end_a_run_before_its_epochs(train, tmp_path, data,
     assert config.total_steps == -(-0.3 * config.model.n_parameters // (8 * 32)) and config.length.startswith("0.3 tok")
 
 
+@pytest.mark.slow
 def test_a_run_of_before_the_modern_model_goes_on(train, tmp_path):
     """Its run.json lacks the fields that came later."""
     assert train("--run r --optimizer adamw --schedule cosine --max_steps 3") == 0

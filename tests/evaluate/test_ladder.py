@@ -13,6 +13,7 @@ from wikigpt.evaluate.kept import read_ladder
 from wikigpt.evaluate.ladder import compressors, counter
 
 
+@pytest.mark.slow
 def test_a_compressor_knows_the_training_text(data, tokenizer, monkeypatch):
     monkeypatch.setattr(ladder, "DICTIONARY", 2**20)
     texts = list(read_texts(data, "test", tokenizer))

@@ -40,6 +40,7 @@ def test_training_says_so_and_goes_on_when_there_is_space(data, tmp_path, whole,
     assert len(read_metrics(run, "train")) == 12
 
 
+@pytest.mark.slow
 def test_preparing_says_so_and_goes_on_when_there_is_space(tmp_path):
     from test_kills import prepare_killed_at, preparing
 

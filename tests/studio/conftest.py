@@ -1,18 +1,12 @@
 """Two finished runs and their data, a client that asks the app itself, and a real server on loopback."""
 
-import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
-
 import pytest
 from helpers import training_command, wikigpt
+from on_loopback import running
 from starlette.testclient import TestClient
 
-from wikigpt.studio import server
 from wikigpt.studio.app import make_app
-from wikigpt.studio.engine import Engine, Loaded
+from wikigpt.studio.engine import Engine
 
 MODERN = "--arch qwen3 --qkv_bias False --n_heads 4 --n_kv_heads 2 --head_dim 16 --n_layers 2 --drop_rate 0"
 
@@ -46,30 +40,6 @@ def app(engine, data):
 @pytest.fixture
 def client(app) -> TestClient:
     return TestClient(app, base_url="http://localhost:8000")
-
-
-def load(engine: Engine, name: str, checkpoint: str = "latest") -> Loaded:
-    """A checkpoint as a request gets it."""
-    return engine.load(*engine.find(name, checkpoint))
-
-
-@contextmanager
-def running(app) -> Iterator[SimpleNamespace]:
-    """A real server in a thread of its own: its address, its port, and how many are connected."""
-    opened = server.listen("127.0.0.1", 0)
-    served = server.server_of(app)
-    thread = threading.Thread(target=lambda: asyncio.run(served.serve(sockets=[opened])), daemon=True)
-    thread.start()
-    port = opened.getsockname()[1]
-    try:
-        yield SimpleNamespace(
-            url=f"http://127.0.0.1:{port}", port=port, connections=lambda: len(served.server_state.connections)
-        )
-    finally:
-        served.should_exit = True
-        thread.join(10)
-        opened.close()
-        assert not thread.is_alive()
 
 
 @pytest.fixture

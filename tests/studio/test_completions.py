@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 import torch
-from conftest import load
+from on_loopback import load
 
 from wikigpt.generate import Sampling, generate_ids, prompt_ids
 from wikigpt.studio.completions import Piece, Stops, named

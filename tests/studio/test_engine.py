@@ -4,7 +4,7 @@ import asyncio
 import shutil
 
 import pytest
-from conftest import load
+from on_loopback import load
 from starlette.concurrency import run_in_threadpool
 
 from wikigpt.errors import ConfigError, RunError, WikiGPTError

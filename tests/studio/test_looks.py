@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import load
+from on_loopback import load
 
 from wikigpt.analysis.inside import lens_words, look_inside
 from wikigpt.config import MODEL_CONFIGS, ModelConfig

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import load
+from on_loopback import load
 from starlette.testclient import TestClient
 
 from wikigpt.data.lookup import look_up

@@ -12,8 +12,8 @@ import time
 
 import httpx2
 import pytest
-from conftest import running
 from helpers import wikigpt
+from on_loopback import running
 
 from wikigpt.errors import ConfigError
 from wikigpt.studio import guard, server
@@ -209,7 +209,9 @@ def test_addresses_can_be_opened():
         assert server.address(opened, "0.0.0.0") == f"http://{socket.gethostname()}:{port}"
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
+@pytest.mark.parametrize(
+    "sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["ctrl-c", "term"]
+)
 def test_the_command_from_its_beginning_to_its_end(house, data, sign):
     """With a live page open, as it is when someone looks."""
     command = [sys.executable, "-m", "wikigpt", "studio", "--port", "0", "--host", "0.0.0.0"]
