@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import threading
 import time
 
 import pytest
@@ -16,6 +15,7 @@ from wikigpt.runs import locked
 from wikigpt.studio import board
 from wikigpt.studio.app import make_app
 from wikigpt.studio.board import Board
+from wikigpt.studio.curves import Curves
 from wikigpt.studio.engine import Engine
 
 
@@ -82,26 +82,15 @@ def test_an_odd_run_takes_no_other_away(own):
     assert client.get("/v1/models").status_code == 200
 
 
-def test_tables_are_whole_while_rows_come(own):
-    """Several ask at once, and the file grows: no column is longer than another."""
-    models, client = own
-
-    def write() -> None:
-        for step in range(100, 12_000, 200):
-            with open(models / "g/metrics.jsonl", "a") as file:
-                file.write("".join(f'{{"kind": "train", "step": {n}}}\n' for n in range(step, step + 200)))
-            time.sleep(0.003)
-
-    threads = [
-        threading.Thread(target=write),
-        *(threading.Thread(target=lambda: client.get("/api/runs/g/curves")) for _ in range(9)),
-    ]
-    for thread in threads:
-        thread.start()
-    codes = {client.get("/api/runs/g/curves.csv").status_code for _ in range(20)}
-    for thread in threads:
-        thread.join()
-    assert codes == {200}
+def test_nobody_reads_on_while_a_table_is_made(house, monkeypatch):
+    """Else one column would be longer than another."""
+    engine = Engine("cpu", str(house / "models"))
+    there, seen = Board(engine), []
+    monkeypatch.setattr(Curves, "csv", lambda curves: seen.append(there._lock.locked()))
+    monkeypatch.setattr(Curves, "packed", lambda curves, *given: seen.append(there._lock.locked()))
+    there.csv(engine.run("g"))
+    there.packed(engine.run("g"), "", 0)
+    assert seen == [True, True]
 
 
 def test_no_runs_at_all(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from on_loopback import load
 
-from wikigpt.generate import Sampling, generate_ids, prompt_ids
+from wikigpt.generate import Drawn, Sampling, generate_ids, prompt_ids
 from wikigpt.studio.completions import Piece, Stops, named
+from wikigpt.studio.engine import Loaded
 
 PROMPT = "# Luna\n\nLa"
 
@@ -98,6 +99,19 @@ def test_it_stops_before_a_stop(ask, loaded, stream):
         first = min(place for one in ([stop] if isinstance(stop, str) else stop) if (place := whole.find(one)) >= 0)
         assert "".join(choice.text for choice in choices) == whole[:first]
         assert choices[-1].finish_reason == "stop"
+
+
+def test_a_character_that_the_prompt_began_is_finished(client, engine, monkeypatch):
+    loaded = load(engine, "g")
+    half, other = (
+        next(n for n in range(loaded.tokenizer.vocab_size) if loaded.tokenizer.decode_bytes([n]) == byte)
+        for byte in (b"\xc3", b"\xb1")
+    )
+    logits_V = torch.zeros(loaded.tokenizer.vocab_size)
+    monkeypatch.setattr(Loaded, "tokens", lambda self, ids, sampling: iter([Drawn(other, logits_V)]))
+    asked = {"model": "g", "prompt": [half], "max_tokens": 1}
+    assert client.post("/v1/completions", json=asked).json()["choices"][0]["text"] == "ñ"
+    assert client.post("/v1/completions", json=asked | {"echo": True}).json()["choices"][0]["text"] == "ñ"
 
 
 def test_log_probabilities_are_the_model_s(ask, loaded):

@@ -9,8 +9,9 @@ from starlette.concurrency import run_in_threadpool
 
 from wikigpt.errors import ConfigError, RunError, WikiGPTError
 from wikigpt.studio import engine as engines
+from wikigpt.studio.asked import Stream
 from wikigpt.studio.engine import Engine
-from wikigpt.studio.turns import AT_ONCE, WAITING, Busy, one_by_one
+from wikigpt.studio.turns import AT_ONCE, WAITING, Busy, Row, one_by_one
 
 
 def test_a_model_is_loaded_once(engine):
@@ -132,3 +133,28 @@ def test_an_item_is_made_when_it_is_asked_for():
         return found
 
     assert asyncio.run(some()) == [0, 1, 2, 3, 4]
+
+
+def test_a_stream_that_is_given_up_lets_go_of_its_turn_at_once():
+    """Not when somebody happens to collect what is left of it."""
+
+    async def forever():
+        while True:
+            yield {"id": 1}
+
+    async def nobody_reads(message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(60)
+
+    async def give_up() -> None:
+        row = Row()
+        stream = Stream(row.ticket(), forever())
+        task = asyncio.create_task(stream.stream_response(nobody_reads))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for _ in range(AT_ONCE):
+            await asyncio.wait_for(row.turns.acquire(), 1)
+        assert stream.body_iterator  # it is still there
+
+    asyncio.run(give_up())
