@@ -129,10 +129,16 @@ def test_a_browser_brings_it_once(guarded):
     answer = guarded.get(f"/?token={TOKEN}&a=b&c=")
     assert answer.status_code == 303 and answer.headers["location"] == "/?a=b&c="
     cookie = answer.headers["set-cookie"]
-    assert "httponly" in cookie.lower() and "samesite=strict" in cookie.lower()
+    assert "httponly" in cookie.lower() and "samesite=lax" in cookie.lower()
     assert cookie.startswith("wikigpt_studio_8000=") and TOKEN not in cookie
     assert guarded.get("/").status_code == 200
     assert guarded.get("/api/runs").status_code == 200
+
+
+def test_odd_cookies_of_others_hide_ours_from_nobody(guarded):
+    proof = guarded.get(f"/?token={TOKEN}").headers["set-cookie"].split(";")[0]
+    for odd in ("foo; ", 'a={"x":1}; ', "x=a,b [c]; ", "path=1; "):
+        assert guarded.get("/api/runs", headers={"cookie": odd + proof}).status_code == 200
 
 
 def test_a_cookie_of_another_port_is_none_of_ours(guarded):

@@ -155,10 +155,13 @@ def test_one_who_asks_nothing_is_dropped(app, monkeypatch):
         body = socket.create_connection(("127.0.0.1", served.port))
         head = f"POST /api/title HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: application/json\r\n"
         body.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
-        wait_for(lambda: served.connections() == 3)
+        second = socket.create_connection(("127.0.0.1", served.port))  # one whole request, then a part of another
+        second.sendall(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        assert b"ok" in second.recv(4096)
+        second.sendall(b"G")
         wait_for(lambda: served.connections() == 0)
         assert b"400" in body.recv(100)
-        for one in (silent, half, body):
+        for one in (silent, half, body, second):
             one.close()
 
 

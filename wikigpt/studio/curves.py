@@ -72,7 +72,7 @@ class Curves:
 
     def _forget(self) -> None:
         self.train, self.validation = Columns(TRAIN), Columns(VALIDATION)
-        self._read, self._file, self._end = 0, 0, b""
+        self._read, self._end = 0, b""
 
     def update(self) -> None:
         """Reads what is new. A row that is not written to its end is left for the next time."""

@@ -12,11 +12,11 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, quote, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -109,18 +109,14 @@ class Guard:
             return None
         port = headers["host"].rpartition(":")[2]
         name, proof = f"{COOKIE}_{port if port.isdigit() else 80}", self._proof()
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(name)
-        except CookieError:
-            cookie = None
-        if cookie is not None and self._is(proof, cookie.value):
+        if self._is(proof, cookie_parser(headers.get("cookie", "")).get(name, "")):
             return None
         given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if scope["method"] == "GET" and self._is(self.token, given.pop("token", [""])[0]):
             rest = urlencode(given, doseq=True)
             path = "/" + quote(scope["path"].lstrip("/"), safe="/")  # "//name" would lead to another server
             answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
-            answer.set_cookie(name, proof, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
+            answer.set_cookie(name, proof, httponly=True, samesite="lax", secure=scope["scheme"] == "https")
             return answer
         return problem(401, "The studio asks for its token.", "Open the whole address that it printed, with ?token=.")
 

@@ -17,7 +17,7 @@ from wikigpt.errors import ConfigError
 STALLED = 20.0  # seconds for which a reader may take nothing of what waits for it
 IDLE = 10  # seconds that a connection without a request is kept
 UNSENT = 2**18  # bytes that the kernel keeps of an answer: of megabytes nobody would see for long whether they are read
-CONNECTIONS = 256  # at once; who comes after these gets 503
+CONNECTIONS = 256  # at once; from there on the answer is 503
 
 
 class Protocol(H11Protocol):
@@ -25,26 +25,51 @@ class Protocol(H11Protocol):
     nothing. asyncio says when the buffer is full (`pause_writing`) and when it is not any more; nothing is added between."""
 
     _timer: TimerHandle | None = None
+    _silence: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._timer = self.loop.call_later(IDLE, self._drop_the_silent)
+        self._expect()
 
     def pause_writing(self) -> None:
         self._look_again(self.transport.get_write_buffer_size())
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._stop()
+        if not self.transport.is_closing():
+            self._stop()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
+        if self._silence is not None:
+            self._silence.cancel()
         super().connection_lost(exc)
 
-    def _drop_the_silent(self) -> None:
-        if self.cycle is None:  # not even the head of a request has come
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()  # closes when all is sent, which may be never
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def _expect(self) -> None:
+        """From here on there is IDLE for the whole head of a request, however its parts come."""
+        if self._silence is None and not self._at_work:
+            self._silence = self.loop.call_later(IDLE, self._drop_the_silent, self.cycle)
+
+    @property
+    def _at_work(self) -> bool:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return answering or self.transport.get_write_buffer_size() > 0
+
+    def _drop_the_silent(self, before: object) -> None:
+        self._silence = None
+        if self.cycle is before and not self._at_work:  # not even the head of another request has come
             self.transport.abort()
+        else:
+            self._expect()
 
     def _look_again(self, waiting: int) -> None:
         self._stop()
@@ -52,7 +77,7 @@ class Protocol(H11Protocol):
 
     def _drop_the_stalled(self, before: int) -> None:
         waiting = self.transport.get_write_buffer_size()
-        if waiting < before:
+        if 0 < waiting < before:
             self._look_again(waiting)
         else:
             self.transport.abort()

@@ -60,7 +60,7 @@ export class Chart {
 
   extent() {
     const x = this.plot.data[0];
-    return [x[0], x[x.length - 1]];
+    return [x[0] ?? 0, x[x.length - 1] ?? 1];
   }
 
   range(low, high) {
@@ -216,10 +216,10 @@ function decades(low, high) {
 }
 
 function ticks(low, high) {
-  const rough = (high - low) / 6 || 1;
+  const rough = (high - low) / 6 || Math.abs(high) / 6 || 1;
   const unit = 10 ** Math.floor(Math.log10(rough));
   const step = unit * ([1, 2, 5, 10].find((m) => m * unit >= rough) ?? 10);
   const out = [];
-  for (let v = Math.ceil(low / step) * step; v <= high + step / 1e6; v += step) out.push(+v.toPrecision(12));
+  for (let v = Math.ceil(low / step) * step; v <= high + step / 1e6 && out.length < 20; v += step) out.push(+v.toPrecision(12));
   return out;
 }

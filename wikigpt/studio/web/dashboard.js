@@ -206,11 +206,15 @@ class Board {
   async describe(chosen) {
     this.last = Date.now();
     this.waiting = false;
-    const found = await Promise.all(chosen.map((name) => get(`/api/runs/${encodeURIComponent(name)}`)));
-    const several = found.length > 1;
+    const turn = (this.turn = {}); // of several that are under way the last one counts
+    const several = chosen.length > 1;
     const query = chosen.slice(0, SEVERAL).map((name) => `run=${encodeURIComponent(name)}`).join("&");
-    const compared = several ? await get(`/api/compare?${query}`) : null;
-    if (this.gone) return;
+    const asked = [several ? get(`/api/compare?${query}`) : null, ...chosen.map((name) => get(`/api/runs/${encodeURIComponent(name)}`))];
+    const [compared, ...found] = await Promise.all(asked).catch((error) => {
+      this.shown = ""; // to be asked again
+      throw error;
+    });
+    if (this.gone || turn !== this.turn) return;
     const parts = [];
     if (compared) parts.push(["compared", compared, () => comparison(compared)]);
     for (const one of found) parts.push([`written ${one.name}`, one.samples, () => this.written(one, several)], [`measured ${one.name}`, [one.evaluation, one.ladder], () => measured(one, several)]);

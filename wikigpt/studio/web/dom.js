@@ -87,10 +87,11 @@ export function spaced(n, spacing) {
 export const fixed = (n, digits = 3) => (n === null || n === undefined ? "–" : n.toFixed(digits));
 
 // `spacing` is that to the next number which must look different.
-export function duration(seconds, spacing = 1) {
-  if (seconds < 60 && spacing < 1) return `${seconds.toFixed(Math.ceil(-Math.log10(spacing)))} s`;
+export function duration(seconds, spacing = seconds < 3600 ? 1 : 60) {
+  const digits = Math.max(0, Math.min(6, Math.ceil(-Math.log10(spacing))));
+  if (seconds < 60 || spacing < 1) return `${seconds.toFixed(digits)} s`;
   const s = Math.round(seconds);
-  if (s < 60) return `${s} s`;
+  if (spacing < 60 && s >= 3600 && s < 172800) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min ${s % 60} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
   if (s < 172800) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
   return `${+(s / 86400).toPrecision(3)} days`;

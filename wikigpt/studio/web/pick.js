@@ -12,6 +12,7 @@ export class Pick {
     this.update = () => this.fill();
     changes.addEventListener("runs", this.update);
     this.fill();
+    this.made = true;
   }
 
   destroy() {
@@ -32,11 +33,11 @@ export class Pick {
     const before = this.run;
     if (names.join("\n") !== this.names) {
       this.names = names.join("\n");
-      const wanted = before || this.wanted[0];
+      const wanted = this.made ? before : this.wanted[0]; // "nobody" is a choice too
       this.runs.replaceChildren(...(this.none ? [el("option", { value: "" }, this.none)] : []), ...names.map((name) => el("option", { value: name }, name)));
       this.runs.value = names.includes(wanted) ? wanted : this.none ? "" : talkative()[0]?.name ?? "";
     }
-    this.choose(Boolean(before) && before !== this.run);
+    this.choose(Boolean(this.made) && before !== this.run);
   }
 
   // The checkpoints of the run that is chosen; another run begins at its latest.

@@ -40,8 +40,8 @@ class Playground {
           el("button", { className: "main", onclick: () => this.article() }, "Write the article")),
         el("label", { className: "above" }, "or any beginning (empty: a new article, whatever it likes)", this.prompt),
         el("div", { className: "row" },
-          numeric("temperature", "temperature", { min: 0, max: 5, step: 0.05 }), numeric("top_k", "top-k", { min: 1, step: 1, placeholder: "all" }),
-          numeric("top_p", "top-p", { min: 0.01, max: 1, step: 0.01, placeholder: "all" }), numeric("max_gen", "tokens at most", { min: 1, max: 4096, step: 1 }),
+          numeric("temperature", "temperature", { min: 0, max: 100, step: "any" }), numeric("top_k", "top-k", { min: 1, step: 1, placeholder: "all" }),
+          numeric("top_p", "top-p", { min: 0.000001, max: 1, step: "any", placeholder: "all" }), numeric("max_gen", "tokens at most", { min: 1, max: 4096, step: 1 }),
           numeric("seed", "seed", { step: 1, placeholder: "drawn" }), this.writing, this.stopping,
           el("label", {}, el("input", { type: "checkbox", checked: settings.coloured, onchange: (event) => this.colour(event.target.checked) }), "colour by surprise")),
         this.status),
@@ -114,8 +114,8 @@ function dice() {
   return el("svg:svg", { class: "dice", viewBox: "0 0 24 24", width: 18, height: 18, "aria-hidden": "true" }, el("svg:rect", { x: 1.5, y: 1.5, width: 21, height: 21, rx: 5 }), dots);
 }
 
-// One text and whose it is. `asked` is what it was made from: going on, searching and looking inside mean that run and checkpoint,
-// whatever is chosen above meanwhile.
+// One text and whose it is. `asked` is what it was made from: going on, searching and looking inside mean that run and checkpoint
+// ("latest": the newest by then), whatever is chosen above meanwhile.
 class Side {
   constructor(page, number) {
     Object.assign(this, { page, number, aborter: null, said: "", asked: null, search: null, passages: null });
@@ -125,7 +125,7 @@ class Side {
     this.found = el("div");
     const tool = (label, onclick) => el("button", { className: "small", onclick }, label);
     this.tools = el("div", { className: "row", hidden: true }, tool("Go on", () => this.write({ ...this.asked, ids: this.ids, seed: this.asked.seed + 1 })),
-      tool("Where has it read that?", () => this.look()), tool("Look inside", () => this.inside()), tool("Copy", () => this.copy()));
+      tool("Where has it read that?", () => this.again()), tool("Look inside", () => this.inside()), tool("Copy", () => this.copy()));
     this.node = el("section", { "aria-label": number ? "Second text" : "Text", hidden: Boolean(number) }, this.head, this.text.node, this.tools, this.found);
   }
 
@@ -157,10 +157,12 @@ class Side {
     this.aborter = null;
     this.text.node.classList.remove("writing");
     if (began) {
+      this.search = this.passages = null; // what was searched while it was written was not all of it
       const written = this.text.tokens.filter((token) => !token.given).length - asked.ids.length;
       this.said = ended ? `${count(ended.tokens)} tokens in ${fixed(ended.seconds, 1)} s (${fixed(ended.tokens / ended.seconds, 0)} a second), ${ended.why === "stop" ? "then it ended the article" : "as many as asked"}; seed ${asked.seed}` : `stopped after ${count(written)} tokens; seed ${asked.seed}`;
-      if (this.number === 0) this.share();
     } else this.said = "nothing was written";
+    if (this.number === 0 && this.asked) this.share();
+    if (this.node.hidden) this.said = "";
     this.page.tell();
   }
 
@@ -215,6 +217,13 @@ class Side {
     this.text.node.focus();
   }
 
+  // By the button: also where it failed before.
+  again() {
+    if (this.aborter || !this.asked) return;
+    if (!this.passages) this.search = null;
+    this.look();
+  }
+
   // Which passages stand in the training text, and where: asked once for a text, also where that fails.
   look() {
     this.search ??= this.find(this.asked, this.ids);
@@ -254,7 +263,7 @@ class Side {
   // Without https a browser gives no clipboard to pages of other machines.
   async copy() {
     if (!navigator.clipboard) return void say("This browser lets only pages of this machine copy: select the text instead.");
-    await attempt(() => navigator.clipboard.writeText(this.text.tokens.map((token) => token.text).join("")));
-    this.page.status.textContent = "Copied.";
+    const copied = await attempt(() => navigator.clipboard.writeText(this.text.tokens.map((token) => token.text).join("")).then(() => true));
+    if (copied) this.page.status.textContent = "Copied.";
   }
 }

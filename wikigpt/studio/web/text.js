@@ -104,7 +104,10 @@ export class TokenText {
     const token = this.tokens[n];
     const parts = [el("p", {}, el("code", { dir: "auto" }, visible(token.text)), ` token ${token.id}`, token.given ? ", of the prompt" : "")];
     if (token.bits !== undefined) parts.push(el("p", {}, `${percent(token.p)}, ${token.bits.toFixed(2)} bits, number ${token.rank} of all`));
+    const buttons = () => [...this.pop.querySelectorAll("button, a")];
+    const at = buttons().indexOf(document.activeElement);
     this.pop.replaceChildren(...parts, ...(this.detail(n, pin) ?? []));
+    if (at >= 0) buttons()[at]?.focus(); // who stands there stays there
     this.pop.hidden = false;
   }
 
