@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 
 import pytest
 from starlette.testclient import TestClient
@@ -193,7 +192,7 @@ def test_the_list_is_looked_up_once_for_many(house, monkeypatch):
     looked = []
     monkeypatch.setattr(board, "newest_rows", lambda path: looked.append(path) or {})
     there = Board(Engine("cpu", str(house / "models")))
-    began = time.monotonic()
+    monkeypatch.setattr(board, "FRESH", 1000.0)
     for _ in range(50):
         there.runs()
-    assert len(looked) == 2 and time.monotonic() - began < 30
+    assert len(looked) == 2

@@ -24,6 +24,7 @@ from wikigpt.errors import ConfigError, DataError
 
 BLOCK = 2**26  # tokens of two bytes that are sorted at once, half as many of four: 2 GiB in memory while it lasts
 GLANCE = 64  # ids that are compared at first
+SMALL = 50_000_000  # training tokens that are indexed without being asked to: seconds
 FOLDER, CONTENT = "passages", "passages.json"
 
 

@@ -212,7 +212,8 @@ class Answer:
         for index, ids in enumerate(self.rows):
             made, why = list[Piece](), None
             async for pieces, reason in self._choice(index, ids):
-                made, why = made + pieces, reason
+                made += pieces
+                why = reason
                 if await request.is_disconnected():
                     raise ClientDisconnect
             choices.append(self._chunk(index, made, 0, why)["choices"][0])
@@ -231,7 +232,8 @@ class Answer:
         async for token, logits_V in one_by_one(self.loaded.tokens(ids, sampling)):
             made += 1
             self.written += 1
-            out = stops.add(self._piece(token, reader.text(token), logits_V.float().log_softmax(-1).cpu()))
+            log_probs_V = logits_V.float().log_softmax(-1).cpu() if asked.logprobs is not None else None
+            out = stops.add(self._piece(token, reader.text(token), log_probs_V))
             if stops.met:
                 break
             yield out, None
@@ -251,8 +253,9 @@ class Answer:
 
     def _piece(self, token: int, text: str, log_probs_V: Tensor | None) -> Piece:
         name = spelled(self.tokenizer, token)
-        if self.asked.logprobs is None or log_probs_V is None:
+        if log_probs_V is None:
             return Piece(text, name)
+        assert self.asked.logprobs is not None
         own = log_probs_V[token].item()
         best = log_probs_V.topk(min(self.asked.logprobs, len(log_probs_V)))
         likely = zip(best.indices.tolist(), best.values.tolist(), strict=True)

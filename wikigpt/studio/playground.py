@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from wikigpt.analysis.memory import passages_of
 from wikigpt.data.lookup import has_title
-from wikigpt.data.passages import Passages, is_indexed
+from wikigpt.data.passages import SMALL, Passages, is_indexed
 from wikigpt.data.shards import Data, find_data
 from wikigpt.errors import DataError, RunError
 from wikigpt.generate import Drawn, Sampling
@@ -23,7 +23,6 @@ from wikigpt.studio.asked import ALTERNATIVES, MOST_TOKENS, Checkpoint, Reader, 
 from wikigpt.studio.engine import Engine, Loaded
 from wikigpt.studio.turns import one_by_one
 
-SMALL = 50_000_000  # training tokens that are indexed without being asked to: seconds
 PASSAGE = 8  # tokens from which on a passage is shown
 TITLE = 24  # tokens of a title
 TRIES = 8  # for a title that no article has
@@ -54,9 +53,8 @@ def router(engine: Engine, datafolder: str) -> APIRouter:
     async def generate(wanted: Wanted) -> Stream:
         """Goes on with a text. Events: "start" with the prompt's tokens; one for each token; "end"."""
         run, folder = await run_in_threadpool(engine.find, wanted.run, wanted.checkpoint)
-        ids = wanted.all_ids(
-            await run_in_threadpool(engine.tokenizer, run)
-        )  # a mistake is said before the stream begins
+        tokenizer = await run_in_threadpool(engine.tokenizer, run)
+        ids = wanted.all_ids(tokenizer)  # a mistake is said before the stream begins
         return Stream(engine.models.ticket(), written(engine, run, folder, ids, wanted))
 
     @api.post("/title")
@@ -140,7 +138,7 @@ def _passages(engine: Engine, text: Text, datafolder: str) -> dict[str, Any]:
         command = f"wikigpt runs inspect --run {quote(run.name)} --show passages"
         raise DataError("The training text is not indexed yet.", f"Do it once: {command}")
     found = passages_of(ids, [Passages(folder) for folder in folders], tokenizer, PASSAGE)
-    return {"passages": [asdict(one) for one in found], "shortest": PASSAGE, "data": [f.name for f in folders]}
+    return {"passages": [asdict(one) for one in found], "shortest": PASSAGE}
 
 
 def data_of(run: Run, datafolder: str) -> Data | None:

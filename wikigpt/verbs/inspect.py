@@ -23,7 +23,6 @@ Part = Literal["surprise", "passages", "attention", "lens", "norms"]
 INSIDE = 96  # tokens whose attention and lens are shown
 PASSAGE = 8  # tokens from which on a passage is shown
 MOST = 10_000  # tokens of a text that are looked at: a browser takes seconds for so many
-SMALL = 50_000_000  # training tokens that are indexed without being asked to: seconds
 
 
 @dataclass
@@ -213,7 +212,7 @@ class RunsInspect:
     ) -> "list[Passage] | None":
         """None where they cannot be found and were not asked for by name."""
         from wikigpt.analysis.memory import passages_of
-        from wikigpt.data.passages import is_indexed
+        from wikigpt.data.passages import SMALL, is_indexed
         from wikigpt.data.shards import find_data
 
         try:
