@@ -16,6 +16,7 @@ from helpers import wikigpt
 from on_loopback import running
 
 from wikigpt.errors import ConfigError
+from wikigpt.generate import generate_tokens
 from wikigpt.studio import guard, server
 
 LONG = {"run": "g", "prompt": "La", "max_gen": 4096, "temperature": 5.0}
@@ -42,17 +43,16 @@ def asking(port: int, body: dict, path: str = "/api/generate") -> socket.socket:
 
 @pytest.fixture
 def slowly(engine, monkeypatch):
-    """Every token takes its time, and is counted."""
+    """Every token takes its time, and is counted; no end-of-text ends it, which at this temperature is drawn any time."""
     made = []
     load = engine.load
 
     def patient(*given):
         loaded = load(*given)
         if not hasattr(loaded, "patient"):
-            tokens = loaded.tokens
 
             def counted(prompt, sampling):
-                for token in tokens(prompt, sampling):
+                for token in generate_tokens(loaded.model, list(prompt), -1, sampling):
                     time.sleep(0.005)
                     made.append(token.id)
                     yield token
