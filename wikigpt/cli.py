@@ -30,6 +30,10 @@ from wikigpt.verbs import (
     Evaluate,
     Export,
     Generate,
+    Learn,
+    LearnCheck,
+    LearnHint,
+    LearnStart,
     Plan,
     Prepare,
     Runs,
@@ -54,6 +58,10 @@ VERBS: dict[str, Any] = {
     "data stats": DataStats,
     "data show": DataShow,
     "studio": Studio,
+    "learn": Learn,
+    "learn start": LearnStart,
+    "learn check": LearnCheck,
+    "learn hint": LearnHint,
     "demo": Demo,
 }
 Verb = Union[tuple(Annotated[verb, tyro.conf.subcommand(name)] for name, verb in VERBS.items())]  # type: ignore[valid-type]  # noqa: UP007
@@ -133,7 +141,7 @@ def _verb_first(arguments: list[str]) -> list[str]:
         while len(arguments) > place and arguments[place].split("=")[0] in ("--json", "--debug", "--config"):
             size = 2 if arguments[place] == "--config" else 1
             early, arguments[place : place + size] = early + arguments[place : place + size], []
-        if arguments[:1] not in (["data"], ["runs"]):
+        if arguments[:1] not in (["data"], ["runs"], ["learn"]):
             break
     words = 2 if arguments[:1] == ["data"] or " ".join(arguments[:2]) in VERBS else 1
     return arguments[:words] + early + arguments[words:]

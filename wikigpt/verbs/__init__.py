@@ -10,6 +10,7 @@ from wikigpt.verbs.evaluate import Evaluate
 from wikigpt.verbs.export import Export
 from wikigpt.verbs.generate import Generate
 from wikigpt.verbs.inspect import RunsInspect
+from wikigpt.verbs.learn import Learn, LearnCheck, LearnHint, LearnStart
 from wikigpt.verbs.plan import Plan
 from wikigpt.verbs.prepare import Prepare
 from wikigpt.verbs.runs import Runs
@@ -23,6 +24,10 @@ __all__ = [
     "Evaluate",
     "Export",
     "Generate",
+    "Learn",
+    "LearnCheck",
+    "LearnHint",
+    "LearnStart",
     "Outcome",
     "Plan",
     "Prepare",
