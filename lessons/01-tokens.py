@@ -75,7 +75,11 @@ for size, trained in tokenizers.items():
 
 figure, ax = plt.subplots(figsize=(6, 3.6))
 ax.semilogx(sizes, per_token, "o-", base=2)
-ax.set(xlabel="tokens in the vocabulary", ylabel="bytes of text per token", title="Each doubling buys less than the one before")
+ax.set(
+    xlabel="tokens in the vocabulary",
+    ylabel="bytes of text per token",
+    title="Each doubling buys less than the one before",
+)
 ax.grid(alpha=0.3)
 picture(figure, "01-vocabulary")
 

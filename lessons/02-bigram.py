@@ -94,7 +94,9 @@ best = extras[losses.index(min(losses))]
 
 # %%
 kneser_ney = bigram_score(data, "validation", tokenizer.token_bytes, len(validation_N))
-print(f"bigram, adding {best}: {min(losses):.3f} nats; Kneser-Ney: {kneser_ney.loss:.3f} nats, {kneser_ney.bits_per_byte:.3f} bits per byte")
+print(
+    f"bigram, adding {best}: {min(losses):.3f} nats; Kneser-Ney: {kneser_ney.loss:.3f} nats, {kneser_ney.bits_per_byte:.3f} bits per byte"
+)
 
 # %% [markdown]
 # ## The table, looked at

@@ -70,7 +70,11 @@ for label, by in (("divided by the root of K", 8.0), ("not divided", 1.0)):
     favourite = scores.softmax(-1).amax(-1).flatten()
     ax.hist(favourite, bins=40, range=(0, 1), alpha=0.6, label=f"{label}: {favourite.mean():.2f} on average")
     print(f"{label}: the favourite of 64 keys gets {favourite.mean():.2f}")
-ax.set(xlabel="weight of the favourite key", ylabel="queries", title="Without the scale, a random query has already decided")
+ax.set(
+    xlabel="weight of the favourite key",
+    ylabel="queries",
+    title="Without the scale, a random query has already decided",
+)
 ax.legend()
 picture(figure, "03-scale")
 
@@ -112,7 +116,9 @@ for T in (128, 512, few(2048, 600)):
             times.append(time.perf_counter() - start)
         took.append(sorted(times)[len(times) // 2] * 1000)
     weights = 4 * T * T * 4 / 2**20
-    print(f"{T:>5} positions: by hand {took[0]:6.2f} ms, fused {took[1]:6.2f} ms; the weights by hand take {weights:.1f} MiB")
+    print(
+        f"{T:>5} positions: by hand {took[0]:6.2f} ms, fused {took[1]:6.2f} ms; the weights by hand take {weights:.1f} MiB"
+    )
 
 # %% [markdown]
 # ## What real heads look at

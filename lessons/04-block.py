@@ -94,7 +94,11 @@ for kind, label in ((TransformerBlock, "the whole block"), (NoResidual, "without
     alike = [float((d_TD @ d_TD.T).sum() - T) / (T * (T - 1)) for d_TD in directions_LTD]
     ax.plot(alike, "o-", label=label)
     print(f"{label}: {', '.join(f'{cosine:.2f}' for cosine in alike)}")
-ax.set(xlabel="after block", ylabel="mean cosine of two positions", title="How alike the positions become, before any training")
+ax.set(
+    xlabel="after block",
+    ylabel="mean cosine of two positions",
+    title="How alike the positions become, before any training",
+)
 ax.legend()
 picture(figure, "04-alike")
 
@@ -153,8 +157,8 @@ ax.legend()
 picture(figure, "04-without")
 
 # %% [markdown]
-# Without residual connections it has learned next to nothing but how frequent tokens are: chapter 2's unigram. Without norms or without a
-# feed-forward it learns, and more slowly. And without attention it is nearly as good as the whole, *so far*: a model first learns what follows
+# Without residual connections it is far behind, and has only two blocks to get through. Without norms or without a feed-forward it learns,
+# and more slowly. And without attention it is nearly as good as the whole, *so far*: a model first learns what follows
 # the last token, and for that alone it needs no attention. But it sees a single token, so however long it trains it cannot pass the
 # bigram's floor of 4.40, and the whole block has not reached its own: the run of chapter 3, with two blocks and 2,000 steps, came to 3.75.
 #

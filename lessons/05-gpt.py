@@ -56,7 +56,7 @@ def by_part(c: ModelConfig) -> dict[str, int]:
 
 
 names = ("tiny", "small", "gpt2_original", "gpt2_medium", "gpt2_xl")
-figure, ax = plt.subplots(figsize=(8, 3.6))
+figure, ax = plt.subplots(figsize=(8, 3.2))
 left = [0.0] * len(names)
 for part in by_part(ModelConfig(**MODEL_CONFIGS["tiny"])):
     shares = []
@@ -66,13 +66,15 @@ for part in by_part(ModelConfig(**MODEL_CONFIGS["tiny"])):
     ax.barh(names, shares, left=left, label=part)
     left = [a + b for a, b in zip(left, shares, strict=True)]
 ax.set(title="Where the parameters are", xlabel="share", xlim=(0, 1))
-ax.legend(ncols=5, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.45))
+ax.legend(ncols=5, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.5))
 picture(figure, "05-parameters")
 gpt2 = ModelConfig(**MODEL_CONFIGS["gpt2_original"])
 print(f"GPT-2 by hand: {sum(by_part(gpt2).values()):,}; the package says {gpt2.n_parameters:,}")
 for name in names:
     config = ModelConfig(**MODEL_CONFIGS[name])
-    print(f"{name:>14}: {config.n_parameters:>13,}, the token embedding is {by_part(config)['tokens'] / config.n_parameters:.0%}")
+    print(
+        f"{name:>14}: {config.n_parameters:>13,}, the token embedding is {by_part(config)['tokens'] / config.n_parameters:.0%}"
+    )
 
 # %% [markdown]
 # 124,439,808. If you see a "GPT-2" of 163 million somewhere, its author has not tied the head to the embedding. In a small model the
@@ -100,7 +102,11 @@ for ax, std in zip(axes, (0.02, 1.0), strict=True):
         loss = float(model.loss(batch.inputs_BT, batch.targets_BT))
         logits = model(batch.inputs_BT[:2]).flatten()
     ax.hist(logits, bins=60, color="tab:blue" if std < 1 else "tab:red")
-    ax.set(title=f"weights of deviation {std}: loss {loss:.2f} (ln V = {math.log(data.vocab_size):.2f})", xlabel="logit", yticks=[])
+    ax.set(
+        title=f"weights of deviation {std}: loss {loss:.2f} (ln V = {math.log(data.vocab_size):.2f})",
+        xlabel="logit",
+        yticks=[],
+    )
     print(f"deviation {std}: logits of deviation {logits.std():.2f}, loss {loss:.2f}")
 picture(figure, "05-first-loss")
 
@@ -126,7 +132,9 @@ with torch.no_grad():
     difference = float((own(batch.inputs_BT) - theirs(batch.inputs_BT)).abs().max())
     logits_BTV = own(batch.inputs_BT)
     loss = float(torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), batch.targets_BT.flatten()))
-print(f"the logits differ by at most {difference:.1e}; your model's loss is {loss:.3f}, {math.log(data.vocab_size):.2f} before training")
+print(
+    f"the logits differ by at most {difference:.1e}; your model's loss is {loss:.3f}, {math.log(data.vocab_size):.2f} before training"
+)
 
 # %% [markdown]
 # Only rounding. So every part of it is right: one forgotten scale, one norm in the wrong place, and nothing would fit. That is the
@@ -135,7 +143,10 @@ print(f"the logits differ by at most {difference:.1e}; your model's loss is {los
 # Let it write. (Here the package draws the tokens; chapter 8 does it by hand.)
 
 # %%
-print("package:", "".join(generate_text(theirs, tokenizer, "# Moon\n\n", Sampling(max_gen=few(60, 3), temperature=0.7, seed=4))))
+print(
+    "package:",
+    "".join(generate_text(theirs, tokenizer, "# Moon\n\n", Sampling(max_gen=few(60, 3), temperature=0.7, seed=4))),
+)
 ids = tokenizer.encode("# Moon\n\nThe Moon is").tolist()
 with torch.no_grad():
     for _ in range(few(30, 2)):

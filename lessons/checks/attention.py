@@ -9,9 +9,7 @@ from wikigpt.config import ModelConfig
 from wikigpt.learn.expect import check, expect, same
 from wikigpt.transformer import MultiHeadAttention
 
-CONFIG = ModelConfig(
-    vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0, qkv_bias=True
-)
+CONFIG = ModelConfig(vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0, qkv_bias=True)
 
 
 @check(
@@ -115,9 +113,9 @@ def heads(mine):
         "before flattening, heads must go back behind time: y.transpose(1, 2).flatten(2)": joined(
             heads_of, lambda y: y.reshape(2, 7, 12)
         ),
-        "out_proj is missing": F.scaled_dot_product_attention(
-            *(heads_of(part) for part in q_k_v), is_causal=True
-        ).transpose(1, 2).flatten(2),
+        "out_proj is missing": F.scaled_dot_product_attention(*(heads_of(part) for part in q_k_v), is_causal=True)
+        .transpose(1, 2)
+        .flatten(2),
         "it has one head; n_heads should be used": joined(lambda part: part[:, None], lambda y: y[:, 0]),
     }
     same(own(x), right, "MultiHeadAttention(config)(x)", mistakes)

@@ -1,6 +1,7 @@
 """What my_gpt/bigram.py must do."""
 
 import math
+from itertools import pairwise
 
 import torch
 
@@ -73,11 +74,19 @@ def loss(mine):
 def write(mine):
     sure = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     mistakes = {"`first` is given and should not be among them": [0, 1, 2, 0, 1], "one is missing": [1, 2, 0]}
-    same(mine.write(sure, 0, 4, torch.Generator()), [1, 2, 0, 1], "write where 1 follows 0, 2 follows 1, 0 follows 2", mistakes)
+    same(
+        mine.write(sure, 0, 4, torch.Generator()),
+        [1, 2, 0, 1],
+        "write where 1 follows 0, 2 follows 1, 0 follows 2",
+        mistakes,
+    )
     table = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
     ids = mine.write(table, 0, 4000, torch.Generator().manual_seed(1))
-    after = [b for a, b in zip(ids, ids[1:], strict=False) if a == 1]
-    expect(len(ids) == 4000 and 0.85 < after.count(0) / len(after) < 0.95, "After token 1, token 0 should come nine times in ten.")
+    after = [b for a, b in pairwise(ids) if a == 1]
+    expect(
+        len(ids) == 4000 and 0.85 < after.count(0) / len(after) < 0.95,
+        "After token 1, token 0 should come nine times in ten.",
+    )
     again = mine.write(table, 0, 50, torch.Generator().manual_seed(7))
     other = mine.write(table, 0, 50, torch.Generator().manual_seed(7))
     expect(again == other, "The same seed should give the same text: hand `generator` on to torch.multinomial.")

@@ -7,9 +7,7 @@ from wikigpt.config import ModelConfig
 from wikigpt.learn.expect import check, expect, same
 from wikigpt.transformer import FeedForward, TransformerBlock
 
-CONFIG = ModelConfig(
-    vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0, qkv_bias=True
-)
+CONFIG = ModelConfig(vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0, qkv_bias=True)
 
 
 def parameters(theirs, own) -> None:
@@ -40,20 +38,28 @@ def norm(mine):
     centred, variance = x - x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
     mistakes = {
         "the variance divides by n - 1, and should by n: x.var(..., unbiased=False)": centred
-        / (x.var(-1, keepdim=True) + 1e-5).sqrt() * w + b,
+        / (x.var(-1, keepdim=True) + 1e-5).sqrt()
+        * w
+        + b,
         "it was divided by the variance, and should be by its root": centred / (variance + 1e-5) * w + b,
         "the mean is not taken away": x / (variance + 1e-5).sqrt() * w + b,
         "weight and bias are not used": centred / (variance + 1e-5).sqrt(),
         "bias is not used": centred / (variance + 1e-5).sqrt() * w,
         "mean and deviation are of the whole tensor; each vector (the last axis) has its own": (x - x.mean())
-        / (x.var(unbiased=False) + 1e-5).sqrt() * w + b,
+        / (x.var(unbiased=False) + 1e-5).sqrt()
+        * w
+        + b,
     }
     same(own(x), theirs(x), "LayerNorm(12)(x)", mistakes)
     fresh = mine.LayerNorm(4)
     same(fresh.weight.detach(), torch.ones(4), "weight at first")
     same(fresh.bias.detach(), torch.zeros(4), "bias at first")
     small = torch.tensor([[1e-3, -1e-3, 1e-3, -1e-3]])
-    same(fresh(small), F.layer_norm(small, (4,)), "LayerNorm of very small numbers: 0.00001 goes under the root; the result")
+    same(
+        fresh(small),
+        F.layer_norm(small, (4,)),
+        "LayerNorm of very small numbers: 0.00001 goes under the root; the result",
+    )
 
 
 @check(
@@ -101,7 +107,8 @@ def block(mine):
         + theirs.ff(theirs.norm2(attn(theirs.norm1(x)))),
         "the residual connection around the feed-forward is missing": theirs.ff(theirs.norm2(after)),
         "both residual connections are missing": theirs.ff(theirs.norm2(attn(theirs.norm1(x)))),
-        "the feed-forward should read what attention has added to, not x as it came": after + theirs.ff(theirs.norm2(x)),
+        "the feed-forward should read what attention has added to, not x as it came": after
+        + theirs.ff(theirs.norm2(x)),
         "the norms stand after the sums, as in the first transformers; here each stands before attention and feed-forward": (
             theirs.norm2(post + theirs.ff(post))
         ),

@@ -42,7 +42,9 @@ def split(mine):
     expect(not wrong, f'split_of gives {wrong}; it should be "train", "validation" or "test".')
     right = [split_of(key, 0.1) for key in keys]
     off = [key for key, one, other in zip(keys, got, right, strict=True) if one != other]
-    expect(not off, f"split_of({off[0] if off else ''!r}, 0.1) differs from wikigpt's, and so do {len(off)} of 2,000 keys.")
+    expect(
+        not off, f"split_of({off[0] if off else ''!r}, 0.1) differs from wikigpt's, and so do {len(off)} of 2,000 keys."
+    )
     same(mine.split_of("x", 0.0), "train", "split_of with nothing held out")
 
 
@@ -58,12 +60,19 @@ def windows(mine):
     expect(len(got) == 2, f"11 tokens make 2 windows of 5, and {len(got)} came.")
     inputs, targets = got[0]
     expect(list(inputs) == list(range(100, 105)), f"The first inputs should be 100 to 104 and are {list(inputs)}.")
-    expect(list(targets) != list(inputs), "Targets are the inputs themselves: a model would learn to copy. One token later.")
+    expect(
+        list(targets) != list(inputs),
+        "Targets are the inputs themselves: a model would learn to copy. One token later.",
+    )
     expect(list(targets) == list(range(101, 106)), f"The first targets should be 101 to 105 and are {list(targets)}.")
     second = [int(n) for n in got[1][0]]
-    expect(second != list(range(106, 111)), "Token 105 is the input of nobody: the next window begins one token earlier.")
+    expect(
+        second != list(range(106, 111)), "Token 105 is the input of nobody: the next window begins one token earlier."
+    )
     expect(second == list(range(105, 110)), f"The second inputs should be 105 to 109 and are {second}.")
-    expect(len(mine.windows(tokens[:10], 5)) == 1, "10 tokens make one window of 5: the second would lack its last target.")
+    expect(
+        len(mine.windows(tokens[:10], 5)) == 1, "10 tokens make one window of 5: the second would lack its last target."
+    )
     expect(mine.windows(tokens[:4], 5) == [], "4 tokens make no window of 5.")
 
 
@@ -79,7 +88,10 @@ def order(mine):
     expect(first == list(mine.order(50, 1, 0)), "The same seed and epoch should give the same order.")
     expect(first != list(mine.order(50, 1, 1)), "Another epoch should give another order.")
     expect(first != list(mine.order(50, 2, 0)), "Another seed should give another order.")
-    expect(list(mine.order(50, 1, 2)) != list(mine.order(50, 2, 1)), "Seed 1, epoch 2 and seed 2, epoch 1 should differ: do not add them up.")
+    expect(
+        list(mine.order(50, 1, 2)) != list(mine.order(50, 2, 1)),
+        "Seed 1, epoch 2 and seed 2, epoch 1 should differ: do not add them up.",
+    )
 
 
 @check(

@@ -9,9 +9,7 @@ from wikigpt.config import MODEL_CONFIGS, ModelConfig
 from wikigpt.learn.expect import check, expect, same
 from wikigpt.transformer import GPTModel
 
-CONFIG = ModelConfig(
-    vocab_size=101, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True
-)
+CONFIG = ModelConfig(vocab_size=101, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
 
 
 def with_weights(mine):
@@ -26,7 +24,9 @@ def with_weights(mine):
     over = [name for name in got if name not in weights]
     expect(not missing, f"Parameters that wikigpt's model has and yours has not: {', '.join(missing[:4])} ...")
     expect(not over, f"Parameters that yours has and wikigpt's has not: {', '.join(over[:4])} ...")
-    shapes = [f"{n} {tuple(got[n].shape)}, not {tuple(weights[n].shape)}" for n in got if got[n].shape != weights[n].shape]
+    shapes = [
+        f"{n} {tuple(got[n].shape)}, not {tuple(weights[n].shape)}" for n in got if got[n].shape != weights[n].shape
+    ]
     expect(not shapes, f"Other shapes: {'; '.join(shapes[:3])}.")
     own.load_state_dict(weights)
     return theirs, own
@@ -125,8 +125,11 @@ def initialise(mine):
         else:
             residual = name.endswith(("attn.out_proj.weight", "ff.down.weight"))
             right = 0.02 / math.sqrt(2 * config.n_layers) if residual else 0.02
-            std = float(parameter.std())
+            std = float(parameter.detach().std())
             expect(abs(std / right - 1) < 0.1, f"{name} has deviation {std:.4f} and should have {right:.4f}.")
     ids = torch.randint(0, 1000, (4, 65))
     loss = float(F.cross_entropy(own(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()))
-    expect(abs(loss - math.log(1000)) < 0.2, f"The loss before training should be about ln V = {math.log(1000):.2f} and is {loss:.2f}.")
+    expect(
+        abs(loss - math.log(1000)) < 0.2,
+        f"The loss before training should be about ln V = {math.log(1000):.2f} and is {loss:.2f}.",
+    )

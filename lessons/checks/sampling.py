@@ -59,12 +59,22 @@ def draw(mine):
     got = [mine.draw(LOGITS, 1.0, None, None, random) for _ in range(2000)]
     share = got.count(1) / 2000
     expect(0.36 < share < 0.44, f"Token 1 has probability 0.4 and was drawn with {share:.2f}.")
-    expect(set(mine.draw(LOGITS, 1.0, 2, None, random) for _ in range(200)) == {1, 4}, "With top_k=2, tokens 1 and 4 should come.")
-    expect(set(mine.draw(LOGITS, 1.0, None, 0.5, random) for _ in range(200)) == {1, 4}, "With top_p=0.5, tokens 1 and 4 should come.")
+    expect(
+        {mine.draw(LOGITS, 1.0, 2, None, random) for _ in range(200)} == {1, 4},
+        "With top_k=2, tokens 1 and 4 should come.",
+    )
+    expect(
+        {mine.draw(LOGITS, 1.0, None, 0.5, random) for _ in range(200)} == {1, 4},
+        "With top_p=0.5, tokens 1 and 4 should come.",
+    )
     for seed in range(20):
         sampling = package.Sampling(temperature=0.7, top_k=4, top_p=0.8)
         theirs = package.next_token(LOGITS, sampling, torch.Generator().manual_seed(seed))
-        same(mine.draw(LOGITS, 0.7, 4, 0.8, torch.Generator().manual_seed(seed)), theirs, f"what wikigpt draws with seed {seed}")
+        same(
+            mine.draw(LOGITS, 0.7, 4, 0.8, torch.Generator().manual_seed(seed)),
+            theirs,
+            f"what wikigpt draws with seed {seed}",
+        )
 
 
 @check(
@@ -77,7 +87,12 @@ def attend(mine):
     q, k, v = torch.randn(3, 2, 3, 7, 4).unbind()
     right = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     whole = mine.attend(q, k, v, mine.Cache())
-    same(whole, right, "attend of all at once, with an empty cache", {"nothing is masked": F.scaled_dot_product_attention(q, k, v)})
+    same(
+        whole,
+        right,
+        "attend of all at once, with an empty cache",
+        {"nothing is masked": F.scaled_dot_product_attention(q, k, v)},
+    )
     for cuts in ([1] * 7, [3, 1, 1, 2], [2, 5]):
         cache, parts = mine.Cache(), []
         for q_, k_, v_ in zip(q.split(cuts, 2), k.split(cuts, 2), v.split(cuts, 2), strict=True):

@@ -17,7 +17,9 @@ def softmax(mine):
     for dim in (1, 0):
         mistakes = {
             "it is taken over the other axis": torch.softmax(X, 1 - dim),
-            "it is taken over all numbers at once, and should be along one axis": torch.softmax(X.flatten(), 0).view(X.shape),
+            "it is taken over all numbers at once, and should be along one axis": torch.softmax(X.flatten(), 0).view(
+                X.shape
+            ),
             "these are the powers of e, not yet divided by their sum": X.exp(),
         }
         same(mine.softmax(X, dim), torch.softmax(X, dim), f"softmax(x, dim={dim})", mistakes)

@@ -57,7 +57,9 @@ def train(mine):
 def encode(mine):
     merges = mine.train(TEXT, 20)
     same(mine.encode("ab", [(97, 98)]), [256], 'encode("ab", [(97, 98)])')
-    expect(len(mine.encode(TEXT, merges)) < len(TEXT) / 2, "Twenty merges should make this text less than half as long.")
+    expect(
+        len(mine.encode(TEXT, merges)) < len(TEXT) / 2, "Twenty merges should make this text less than half as long."
+    )
     same(mine.encode("hello", []), [104, 101, 108, 108, 111], "encode without merges")
 
 

@@ -12,9 +12,7 @@ from wikigpt.learn.expect import check, expect, same
 from wikigpt.optim import learning_rate_at
 from wikigpt.transformer import GPTModel
 
-CONFIG = ModelConfig(
-    vocab_size=256, context_length=32, emb_dim=32, n_heads=2, n_layers=2, drop_rate=0.0, qkv_bias=True
-)
+CONFIG = ModelConfig(vocab_size=256, context_length=32, emb_dim=32, n_heads=2, n_layers=2, drop_rate=0.0, qkv_bias=True)
 TEXT = "The moon goes around the earth, and the earth goes around the sun. Nobody has asked the sun what it thinks of that. "
 
 
@@ -60,7 +58,11 @@ def cross_entropy(mine):
     }
     same(mine.cross_entropy(logits, targets), right, "cross_entropy(logits, targets)", mistakes)
     huge = mine.cross_entropy(torch.tensor([[[1000.0, 0.0]]]), torch.tensor([[1]]))
-    same(huge, torch.tensor(1000.0), "cross_entropy of a logit of 1,000: take log_softmax, not softmax and log; the result")
+    same(
+        huge,
+        torch.tensor(1000.0),
+        "cross_entropy of a logit of 1,000: take log_softmax, not softmax and log; the result",
+    )
 
 
 @check(
@@ -75,7 +77,13 @@ def rate(mine):
     )
     same(mine.learning_rate_at(0, 100, 0.01, 10), 0.001, "the rate of step 0", {"it begins at 0: step + 1": 0.0})
     for step in (4, 9, 10, 11, 55, 99):
-        same(float(mine.learning_rate_at(step, 100, 0.01, 10)), learning_rate_at(step, 100, settings), f"the rate of step {step}", None, 1e-6)
+        same(
+            float(mine.learning_rate_at(step, 100, 0.01, 10)),
+            learning_rate_at(step, 100, settings),
+            f"the rate of step {step}",
+            None,
+            1e-6,
+        )
 
 
 @check(
@@ -120,7 +128,7 @@ def parts(mine):
             "only the last part counts, and a share of it": last / number,
         }
         same(toy.out.weight.grad, right, f"the gradient with parts={number}", mistakes)
-        same(float(got), float(loss), f"what it returns with parts={number}: the mean loss")
+        same(float(got), loss.item(), f"what it returns with parts={number}: the mean loss")
 
 
 @check(
@@ -194,7 +202,10 @@ def train(mine):
             yield batch
 
     losses = mine.train(model, counted(), 120)
-    expect(isinstance(losses, list) and len(losses) == 120, "train should return a list with the loss of each of 120 steps.")
+    expect(
+        isinstance(losses, list) and len(losses) == 120,
+        "train should return a list with the loss of each of 120 steps.",
+    )
     expect(len(seen) in (120, 121), f"120 steps should read 120 batches, and {len(seen)} were read.")
     expect(abs(losses[0] - math.log(256)) < 0.5, f"The first loss should be near ln 256 = 5.55 and is {losses[0]:.2f}.")
     end = sum(losses[-10:]) / 10
@@ -211,5 +222,8 @@ def own(mine):
     model = GPT(CONFIG)
     losses = mine.train(model, batches(seed=1), 150)
     unseen = mine.validate(model, itertools.islice(batches(seed=2), 3))
-    expect(sum(losses[-10:]) / 10 < 2.3, f"After 150 steps your GPT's loss should be below 2.3 and is {sum(losses[-10:]) / 10:.2f}.")
+    expect(
+        sum(losses[-10:]) / 10 < 2.3,
+        f"After 150 steps your GPT's loss should be below 2.3 and is {sum(losses[-10:]) / 10:.2f}.",
+    )
     expect(unseen < 2.4, f"Its loss on other windows should be below 2.4 and is {unseen:.2f}.")

@@ -4,9 +4,8 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from my_gpt.attention import MultiHeadAttention
+from torch import Tensor, nn
 
 
 class LayerNorm(nn.Module):

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from my_gpt.block import LayerNorm, TransformerBlock
+from torch import Tensor, nn
 
 
 def count_parameters(config: Any) -> int:

@@ -1,6 +1,7 @@
 """Chapter 1: bytes to tokens by byte-pair encoding."""
 
 from collections import Counter
+from itertools import pairwise
 
 Pair = tuple[int, int]
 

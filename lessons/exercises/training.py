@@ -53,7 +53,9 @@ def validate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> floa
     raise NotImplementedError  # write this
 
 
-def train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], total_steps: int, peak: float = 3e-3) -> list[float]:
+def train(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], total_steps: int, peak: float = 3e-3
+) -> list[float]:
     """total_steps times: the next batch of (inputs, targets), its gradient, clipped to 1.0, and a step of AdamW (decay 0.1) at
     the learning rate of that step (a tenth of all steps to warm up, at least one). Returns the loss of each step."""
     raise NotImplementedError  # write this

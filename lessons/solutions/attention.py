@@ -41,8 +41,6 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         q_BTD, k_BTD, v_BTD = self.qkv(x_BTD).chunk(3, dim=-1)
-        q_BHTK, k_BHTK, v_BHTK = (
-            x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for x in (q_BTD, k_BTD, v_BTD)
-        )
+        q_BHTK, k_BHTK, v_BHTK = (x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for x in (q_BTD, k_BTD, v_BTD))
         y_BHTK = attention(q_BHTK, k_BHTK, v_BHTK)
         return self.out_proj(y_BHTK.transpose(1, 2).flatten(2))

@@ -17,7 +17,7 @@ def plain(wikitext: str) -> str:
 
 
 def split_of(key: str, held_out: float) -> str:
-    """"validation", "test" or "train", always the same for a key, on every machine.
+    """ "validation", "test" or "train", always the same for a key, on every machine.
 
     The first 8 bytes of sha256("wikigpt-1|" + key), as a big-endian number divided by 2^64, are a number from 0 to 1. Below
     held_out it is validation, below 2 * held_out test, else train.

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from my_gpt.block import LayerNorm, TransformerBlock
+from torch import Tensor, nn
 
 
 def count_parameters(config: Any) -> int:
@@ -52,7 +51,7 @@ class GPT(nn.Module):
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Raises ValueError where there are more tokens than context_length."""
         T = ids_BT.shape[1]
-        if T > self.config.context_length:
+        if self.config.context_length < T:
             raise ValueError(f"{T} tokens do not fit in a context of {self.config.context_length}")
         x_BTD = self.tok_emb(ids_BT) + self.pos_emb(torch.arange(T))
         for block in self.blocks:

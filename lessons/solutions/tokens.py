@@ -1,13 +1,14 @@
 """Chapter 1: bytes to tokens by byte-pair encoding. A solution."""
 
 from collections import Counter
+from itertools import pairwise
 
 Pair = tuple[int, int]
 
 
 def count_pairs(ids: list[int]) -> dict[Pair, int]:
     """How often each pair of neighbours occurs, in the order in which they come first."""
-    return dict(Counter(zip(ids, ids[1:])))
+    return dict(Counter(pairwise(ids)))
 
 
 def merge(ids: list[int], pair: Pair, new: int) -> list[int]:

@@ -81,11 +81,13 @@ def validate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> floa
     return total / tokens
 
 
-def train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], total_steps: int, peak: float = 3e-3) -> list[float]:
+def train(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], total_steps: int, peak: float = 3e-3
+) -> list[float]:
     """total_steps times: the next batch of (inputs, targets), its gradient, clipped to 1.0, and a step of AdamW (decay 0.1) at
     the learning rate of that step (a tenth of all steps to warm up, at least one). Returns the loss of each step."""
     optimizer, losses = AdamW(model.parameters(), decay=0.1), []
-    for step, (inputs_BT, targets_BT) in zip(range(total_steps), batches):
+    for step, (inputs_BT, targets_BT) in zip(range(total_steps), batches, strict=False):
         losses.append(backward_in_parts(model, inputs_BT, targets_BT, parts=1))
         clip(model.parameters(), 1.0)
         optimizer.step(learning_rate_at(step, total_steps, peak, max(1, total_steps // 10)))

@@ -63,7 +63,9 @@ def _difference(got: Any, expected: Any, what: str) -> str:
         return f"{what} gives None: is a `return` missing?"
     if not isinstance(expected, Tensor):
         if type(got) is not type(expected) and not isinstance(expected, float):
-            return f"{what} is of type {type(got).__name__} and should be {type(expected).__name__}: {_short(expected)}."
+            return (
+                f"{what} is of type {type(got).__name__} and should be {type(expected).__name__}: {_short(expected)}."
+            )
         return f"{what} is {_short(got)} and should be {_short(expected)}."
     if not isinstance(got, Tensor):
         return f"{what} is of type {type(got).__name__} and should be a tensor of shape {tuple(expected.shape)}."

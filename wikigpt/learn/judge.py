@@ -63,7 +63,9 @@ def _explained(error: BaseException) -> str:
         return f"{where}{frames[-1].name if frames else 'something'} is not written yet."
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(MINE):
         missing = str(error.name).removeprefix(f"{MINE}.")
-        return f"It builds on {MINE}/{missing}.py, which is not there: do that chapter first (wikigpt learn lists them)."
+        return (
+            f"It builds on {MINE}/{missing}.py, which is not there: do that chapter first (wikigpt learn lists them)."
+        )
     if isinstance(error, AttributeError) and not frames:
         return f"{error}: a function or class of the exercise is missing, or has another name."
     said = " ".join(str(error).split())

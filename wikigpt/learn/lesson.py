@@ -23,8 +23,8 @@ IN_A_NOTEBOOK = "ipykernel" in sys.modules
 
 
 def begin() -> None:
-    """For the first line of a chapter: figures are for files where there is no notebook, and memory is kept for the next step
-    (twice as fast on Linux, see docs/adr/0008-keep-freed-memory.md)."""
+    """For the first line of a chapter: figures are for files where there is no notebook, and memory is kept for the next
+    step (twice as fast on Linux, see docs/adr/0008-keep-freed-memory.md)."""
     if not IN_A_NOTEBOOK:
         matplotlib.use("Agg")
     keep_freed_memory()
@@ -76,7 +76,11 @@ def run(*words: str) -> None:
     """A command of wikigpt in lessons/out/, as anybody would type it there."""
     print(f"$ wikigpt {' '.join(words)}", flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", "wikigpt", *words], cwd=out(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "wikigpt", *words],
+        cwd=out(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     print("".join(f"  {line}\n" for line in done.stdout.splitlines()[-3:]), end="", flush=True)
     if done.returncode:

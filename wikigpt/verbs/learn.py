@@ -83,7 +83,7 @@ class LearnCheck:
         out = sys.stderr if self.common.json else sys.stdout
         verdict = grade(chapter, self.seconds)
         before = progress_of(chapter)
-        hints = next((check["hints"] for check in verdict.checks if check["title"] == verdict.failed), [])
+        hints: list[str] = next((check["hints"] for check in verdict.checks if check["title"] == verdict.failed), [])
         shown = before.shown if before.failed == verdict.failed else 0
         progress = Progress(len(verdict.passed), len(verdict.checks), verdict.failed, hints, shown)
         keep_progress(chapter, progress)
