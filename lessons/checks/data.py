@@ -55,9 +55,9 @@ def split(mine):
     "range(0, len(tokens) - context, context) are the starts.",
 )
 def windows(mine):
-    tokens = np.arange(100, 111)
+    tokens = np.arange(100, 112)
     got = mine.windows(tokens, 5)
-    expect(len(got) == 2, f"11 tokens make 2 windows of 5, and {len(got)} came.")
+    expect(len(got) == 2, f"12 tokens make 2 windows of 5, and {len(got)} came.")
     inputs, targets = got[0]
     expect(list(inputs) == list(range(100, 105)), f"The first inputs should be 100 to 104 and are {list(inputs)}.")
     expect(

@@ -128,7 +128,7 @@ def initialise(mine):
             std = float(parameter.detach().std())
             expect(abs(std / right - 1) < 0.1, f"{name} has deviation {std:.4f} and should have {right:.4f}.")
     ids = torch.randint(0, 1000, (4, 65))
-    loss = float(F.cross_entropy(own(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()))
+    loss = F.cross_entropy(own(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).item()
     expect(
         abs(loss - math.log(1000)) < 0.2,
         f"The loss before training should be about ln V = {math.log(1000):.2f} and is {loss:.2f}.",

@@ -45,7 +45,7 @@ def top_p(mine):
     same(mine.keep_top_p(LOGITS, 0.5), two, "keep_top_p(logits, 0.5) of 0.4, 0.25, 0.2, 0.1 and 0.05", mistakes)
     one = torch.tensor([NO, math.log(0.4), NO, NO, NO])
     same(mine.keep_top_p(LOGITS, 0.01), one, "keep_top_p(logits, 0.01): the likeliest is always kept; the result")
-    same(mine.keep_top_p(LOGITS, 1.0), LOGITS, "keep_top_p(logits, 1.0)", None, 1e-3)
+    same(mine.keep_top_p(LOGITS, 1.0), LOGITS, "keep_top_p(logits, 1.0)", close=1e-3)
 
 
 @check(

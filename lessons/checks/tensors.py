@@ -15,13 +15,17 @@ X = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 4.0]])
 )
 def softmax(mine):
     for dim in (1, 0):
-        mistakes = {
-            "it is taken over the other axis": torch.softmax(X, 1 - dim),
-            "it is taken over all numbers at once, and should be along one axis": torch.softmax(X.flatten(), 0).view(
-                X.shape
-            ),
-            "these are the powers of e, not yet divided by their sum": X.exp(),
-        }
+        plain, shifted = X.exp(), (X - X.max(dim, keepdim=True).values).exp()
+        other, everything = (
+            "the powers are divided by their sum over the other axis",
+            "the powers are divided by the sum of all of them",
+        )
+        mistakes = [
+            ("it is taken over the other axis", torch.softmax(X, 1 - dim)),
+            ("these are the powers of e, not yet divided by their sum", plain),
+            *((f"{other}: take it over `dim`", e / e.sum(1 - dim, keepdim=True)) for e in (plain, shifted)),
+            *((f"{everything}: take it over `dim` alone", e / e.sum()) for e in (plain, shifted)),
+        ]
         same(mine.softmax(X, dim), torch.softmax(X, dim), f"softmax(x, dim={dim})", mistakes)
     three = torch.randn(2, 3, 4)
     same(mine.softmax(three, -1), torch.softmax(three, -1), "softmax of three axes along the last, dim=-1")

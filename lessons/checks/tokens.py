@@ -26,7 +26,8 @@ def count_pairs(mine):
 )
 def merge(mine):
     given = [1, 2, 3, 1, 2]
-    same(mine.merge(given, (1, 2), 9), [9, 3, 9], "merge([1, 2, 3, 1, 2], (1, 2), 9)")
+    stays = {"the second of the two is still there: move on by two": [9, 2, 3, 9, 2]}
+    same(mine.merge(given, (1, 2), 9), [9, 3, 9], "merge([1, 2, 3, 1, 2], (1, 2), 9)", stays)
     same(given, [1, 2, 3, 1, 2], "merge changes the list that it is given: that list")
     overlapping = {"two pairs that overlap were both merged": [9, 9]}
     same(mine.merge([1, 1, 1], (1, 1), 9), [9, 1], "merge([1, 1, 1], (1, 1), 9)", overlapping)

@@ -161,14 +161,14 @@ def adamw(mine):
         "it went uphill": 2 * start - reference.detach(),
         "m and v are not divided by 1 - 0.9^n and 1 - 0.95^n": sign,
     }
-    same(own.detach(), reference.detach(), "a matrix after one step without decay", mistakes, 1e-5)
+    same(own.detach(), reference.detach(), "a matrix after one step without decay", mistakes, close=1e-5)
     expect(own.grad is None, "After a step, .grad should be None: else the next gradient adds to it.")
     own, reference = after(3, 0.0)
-    same(own.detach(), reference.detach(), "a matrix after three steps without decay", None, 1e-5)
+    same(own.detach(), reference.detach(), "a matrix after three steps without decay", close=1e-5)
     own, reference = after(3)
-    same(own.detach(), reference.detach(), "a matrix after three steps with decay 0.1", None, 1e-5)
+    same(own.detach(), reference.detach(), "a matrix after three steps with decay 0.1", close=1e-5)
     own, reference = after(2, vector=True)
-    same(own.detach(), reference.detach(), "a vector, which should not decay, after two steps", None, 1e-5)
+    same(own.detach(), reference.detach(), "a vector, which should not decay, after two steps", close=1e-5)
 
 
 @check(
@@ -180,10 +180,10 @@ def validate(mine):
     toy = Toy()
     ids = torch.randint(0, 7, (2, 5, 4)).unbind()
     uneven = [(ids[0][:4], ids[1][:4]), (ids[0][4:], ids[1][4:])]
-    losses = [float(F.cross_entropy(toy(i).flatten(0, 1), t.flatten())) for i, t in uneven]
+    losses = [F.cross_entropy(toy(i).flatten(0, 1), t.flatten()).item() for i, t in uneven]
     right = (4 * losses[0] + losses[1]) / 5
     mean = {"a batch of four counts as much as one of one; tokens should count alike": sum(losses) / 2}
-    same(float(mine.validate(toy, iter(uneven))), right, "validate(model, batches)", mean, 1e-5)
+    same(float(mine.validate(toy, iter(uneven))), right, "validate(model, batches)", mean, close=1e-5)
     expect(all(p.grad is None for p in toy.parameters()), "validate leaves gradients behind.")
 
 

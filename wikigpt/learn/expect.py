@@ -6,7 +6,7 @@ code, and says what is wrong with the answer, by name where it is a mistake that
         same(mine.causal_mask(3), expected, "causal_mask(3)", {"the diagonal is missing": ...})
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -35,12 +35,18 @@ def expect(right: bool, otherwise: str) -> None:
         raise Wrong(otherwise)
 
 
-def same(got: Any, expected: Any, what: str, mistakes: Mapping[str, Any] | None = None, close: float = 1e-4) -> None:
+def same(
+    got: Any,
+    expected: Any,
+    what: str,
+    mistakes: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
+    close: float = 1e-4,
+) -> None:
     """Raises Wrong where an answer is not what was expected, tensors within `close`. `mistakes` are what it would be if one
     had been made: the first that fits is named."""
     if _alike(got, expected, close):
         return
-    for mistake, answer in (mistakes or {}).items():
+    for mistake, answer in mistakes.items() if isinstance(mistakes, Mapping) else mistakes:
         if _alike(got, answer, close):
             raise Wrong(f"{what}: {mistake}.")
     raise Wrong(_difference(got, expected, what))
