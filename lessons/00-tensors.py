@@ -149,7 +149,8 @@ picture(figure, "00-downhill")
 # Too small, and it has hardly begun; too large, and every step jumps across the valley to a higher place on the other side, and
 # it never comes back. In between it arrives. A model of a hundred million numbers walks in just this way, and chapter 6 shows the same
 # three pictures as curves of a real training run.
-#
+
+# %% [markdown]
 # ## Exercises
 #
 # Write your own: `wikigpt learn start 0` copies four small functions into `my_gpt/tensors.py`; `wikigpt learn check 0` says

@@ -110,7 +110,7 @@ top = unigram_V.topk(40).indices
 shown = [tokenizer.decode([int(i)]).replace(" ", "·").replace("\n", "¶") for i in top]
 rows = counts_VV[top] / counts_VV[top].sum(1, keepdim=True).clamp(min=1)
 figure, ax = plt.subplots(figsize=(8, 7.4))
-ax.imshow(rows[:, top].sqrt(), cmap="magma")
+ax.imshow(rows[:, top].sqrt().numpy(), cmap="magma")
 ax.set_xticks(range(40), shown, rotation=90, fontsize=7)
 ax.set_yticks(range(40), shown, fontsize=7)
 ax.set(xlabel="the next token", ylabel="the token before", title="What comes after what (brighter: likelier)")
@@ -171,7 +171,8 @@ print(tokenizer.decode(ids))
 # %% [markdown]
 # Every pair of neighbours is fine, and the whole is nonsense. To do better, a token must see further back than one. That is
 # attention.
-#
+
+# %% [markdown]
 # ## Exercises
 #
 # Write your own: `wikigpt learn start 2`: count, smooth, score, write.

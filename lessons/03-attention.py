@@ -141,7 +141,7 @@ figure, axes = plt.subplots(L, H, figsize=(3.6 * H, 3.7 * L))
 for layer in range(L):
     for head in range(H):
         ax = axes[layer, head]
-        ax.imshow(inside.attention_LHTT[layer, head].sqrt(), cmap="magma", vmin=0, vmax=1)
+        ax.imshow(inside.attention_LHTT[layer, head].sqrt().numpy(), cmap="magma", vmin=0, vmax=1)
         ax.set_title(f"block {layer}, head {head}", fontsize=9)
         ax.set_xticks(range(len(ids)), names, rotation=90, fontsize=5)
         ax.set_yticks(range(len(ids)), names, fontsize=5)

@@ -182,7 +182,8 @@ for number, block in enumerate(trained.blocks):
 # %% [markdown]
 # Silencing a part of a trained model says what *this* model had come to rely on; training without it says what could do without. They
 # are different questions, and the second one is the fair one.
-#
+
+# %% [markdown]
 # ## Exercises
 #
 # Write your own: `wikigpt learn start 4`: LayerNorm, gelu, the feed-forward and the block, with the package's numbers for the same weights.

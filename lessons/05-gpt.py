@@ -156,7 +156,8 @@ print("yours, always the likeliest token:", tokenizer.decode(ids))
 # %% [markdown]
 # The likeliest token, again and again, ends in a circle. Why, and what to do about it, is chapter 8; how the weights came to be what they are
 # is chapter 6.
-#
+
+# %% [markdown]
 # ## Exercises
 #
 # Write your own: `wikigpt learn start 5`. When `wikigpt learn check 5` passes, run this chapter again: the model in it is then yours.

@@ -233,7 +233,8 @@ print(f"validation: {before:.2f} before, {after:.2f} after {len(losses)} steps")
 # %% [markdown]
 # And the package's loop, which you can read now: `wikigpt/train.py`. It is the same five lines; around them it saves, resumes, samples, and
 # shares the work among several cards.
-#
+
+# %% [markdown]
 # ## Exercises
 #
 # Write your own: `wikigpt learn start 6`: the loss, the schedule, clipping, accumulation, AdamW, validation, and the loop.

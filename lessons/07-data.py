@@ -192,7 +192,8 @@ picture(figure, "07-leak")
 #
 # So `wikigpt prepare` splits **articles** by key, before anything is cut into windows; drops exact duplicates; and cuts windows that do not overlap.
 # `wikigpt evaluate` leaves out what a run was trained on, even through another data folder.
-#
+
+# %% [markdown]
 # ## Exercises
 #
 # Write your own: `wikigpt learn start 7`: a little cleaning, the split, the windows, their order, and a detector of leaks.
