@@ -1,6 +1,7 @@
 # make demo        prepare the bundled Wikipedia sample, train three minutes, evaluate, write an article
 # make demo WIKI=fr   the same in French (or es)
 # make test        tests, lint, types, import contracts      make test-all   the slow tests too
+# make notebooks   the chapters of lessons/ as notebooks       make site       the documentation as web pages: build/site/docs/index.html
 # make clean       remove .venv (data and models stay)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all clean
+.PHONY: demo test test-all notebooks site clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -54,6 +55,17 @@ test-all: .venv/browser
 	  { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || { \
 	  echo "No Chromium: install it, or run .venv/bin/playwright install chromium; until then browser tests are skipped" >&2; exit 2; }
 	@touch $@
+
+notebooks: .venv/installed-dev
+	@mkdir -p lessons/out/notebooks
+	@for path in lessons/[0-9]*.py; do \
+	  $(BIN)/jupytext -q --to notebook --set-kernel python3 -o lessons/out/notebooks/$$(basename $$path .py).ipynb $$path || exit 1; done
+	@ls lessons/out/notebooks/*.ipynb
+
+# The chapters are run, those that have changed since the last time: ten minutes at first.
+site: .venv/installed-dev
+	$(BIN)/sphinx-build -q -W --keep-going -j auto -c docs -d build/doctrees . build/site
+	@echo "build/site/docs/index.html"
 
 clean:
 	rm -rf .venv
