@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -171,6 +172,8 @@ COMMANDS: dict[str, Here | Elsewhere | Not] = {
     "wikigpt learn": Here(),
     "wikigpt learn start 0": Here(),
     "wikigpt learn check 0": Here("cp lessons/solutions/tensors.py my_gpt/ && wikigpt learn check 0"),
+    "wikigpt learn start 3": Here("rm -f my_gpt/attention.py; wikigpt learn start 3"),
+    "wikigpt learn check 3": Here("cp lessons/solutions/attention.py my_gpt/ && wikigpt learn check 3"),
     "wikigpt learn hint 0": Elsewhere("tests/learn/test_learn.py::test_from_the_exercise_to_the_solution"),
 }  # fmt: skip
 
@@ -253,6 +256,11 @@ def test_what_is_shown_works(tmp_path):
                 ["bash", "-c", ran], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
             )
             assert done.returncode == 0, f"{ran}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_picture_of_the_architecture_is_of_this_code():
+    drawn = runpy.run_path(str(ROOT / "assets" / "architecture.py"))["picture"]()
+    assert (ROOT / "assets" / "architecture.svg").read_text(encoding="utf-8") == drawn, "run assets/architecture.py"
 
 
 def build(target: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
