@@ -79,7 +79,7 @@ def module(path: Path) -> str:
     said = docstring(tree)
     if said is None:
         return ""
-    parts = [f"## {name}\n\n{said}\n"]
+    parts = [f"## `{name}`\n\n{said}\n"]
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_") and docstring(node):
             parts.append(described(node))
@@ -97,7 +97,10 @@ def described(node: ast.ClassDef | ast.FunctionDef, owner: str = "") -> str:
         shown = "\n    ".join([f"class {node.name}{bases}", *fields])
     else:
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-        shown = f"{owner}{node.name}({ast.unparse(node.args)}){returns}"
+        given = ast.unparse(node.args)
+        if len(owner + node.name + given + returns) > 84:  # a line for each
+            given = "\n    " + re.sub(r", (?=\*?\*?\w+(:|$|,|=)|\*,|/)", ",\n    ", given) + ",\n"
+        shown = f"{owner}{node.name}({given}){returns}"
     return f"```python\n{shown}\n```\n\n{docstring(node)}\n"
 
 

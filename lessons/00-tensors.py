@@ -10,8 +10,8 @@
 # - write a mean, a shift or a choice as one product of matrices;
 # - let PyTorch find a derivative, and walk downhill with it.
 #
-# You need Python, and to have seen a list and a function. Run this file from the folder of the repository with
-# `python lessons/00-tensors.py`, cell by cell in an editor that knows `# %%` (VS Code, PyCharm, Spyder), or as a notebook after
+# You need Python, and to have seen a list, a function and a class. If you have not installed anything yet: `make demo` in the folder of
+# the repository does, then `source .venv/bin/activate`. Run this file from that folder with `python lessons/00-tensors.py`, cell by cell in an editor that knows `# %%` (VS Code, PyCharm, Spyder), or as a notebook after
 # `make notebooks`. Whenever the text says **Predict**, stop and write down your guess before you go on: what you learn is the
 # difference between your guess and the answer.
 
@@ -43,7 +43,7 @@ print("shape:", tuple(bytes_T.shape), " dtype:", bytes_T.dtype)
 
 # %% [markdown]
 # `wikigpt` names its tensors by their axes, and so do these chapters: `bytes_T` has one axis, time (the place in the text).
-# The letters are always the same.
+# The letters are always the same; N stands for a number of things in a row, L for layers, S for positions that are looked at.
 #
 # | letter | axis |
 # |---|---|
@@ -146,7 +146,7 @@ for ax, rate in zip(axes, (0.02, 0.15, 0.21), strict=True):
 picture(figure, "00-downhill")
 
 # %% [markdown]
-# Too small, and it has hardly begun; too large, and every step jumps across the valley to a higher place on the other side, and
+# Too small, and it has hardly begun; too large, and every step jumps across the valley, a little further each time, and
 # it never comes back. In between it arrives. A model of a hundred million numbers walks in just this way, and chapter 6 shows the same
 # three pictures as curves of a real training run.
 

@@ -52,8 +52,8 @@ print("first merges:", [token.decode(errors="replace") for token in by_rank[256:
 print("last merges: ", [token.decode(errors="replace") for token in by_rank[-20:]])
 
 # %% [markdown]
-# The first are pieces of words with the space in front (a space belongs to the word that it opens), the last are whole words that
-# an encyclopedia likes. No one told it what a word is.
+# The first are short words and endings, many with the space in front (a space belongs to the word that it opens); the last are whole words
+# that an encyclopedia likes, and pieces of others that had a part left over. No one told it what a word is.
 #
 # ## What a vocabulary buys
 #
@@ -102,7 +102,7 @@ for name, pattern in (("GPT-2's", GPT2_PATTERN), ("ours", PATTERN)):
 print("GPT-2 tokens:", len(gpt2().encode(hindi)), "for", len(hindi), "characters")
 
 # %% [markdown]
-# It cuts every word at its vowel signs, so no token can ever hold a whole Hindi word, however much Hindi the tokenizer is trained
+# It cuts every word at its vowel signs, so no token can hold a Hindi word that has one, and most have, however much Hindi the tokenizer is trained
 # on. `wikigpt prepare` therefore keeps marks with their letters: `[\p{L}\p{M}]+`. The same holds for Tamil, Bengali, Thai and Arabic with its
 # vowels written.
 #

@@ -2,13 +2,13 @@
 # # Chapter 2: A bigram model
 #
 # Before you train a network, know what it has to beat. A **bigram** looks at one token and says, from counting, what comes next.
-# It is the best that anything can do that sees a single token; whatever a GPT does better, it does by looking further back.
+# It is about the best that anything can do that sees a single token; whatever a GPT does far better, it does by looking further back.
 #
 # After this chapter you can
 #
 # - say what the loss is: nats per token, and bits per byte;
 # - say why an untrained model's loss is ln V;
-# - build the loss to beat by counting, and by gradient descent, and see that both end at the same place.
+# - build the loss to beat by counting, and once more by gradient descent.
 
 # %%
 import math
@@ -75,7 +75,7 @@ print(f"of {V * V:,} pairs, {float((counts_VV > 0).float().mean()):.1%} were eve
 # Nearly all pairs were never seen. A model that gives them probability 0 has an infinite loss at the first one that it meets. So
 # something is added to each count.
 #
-# **Predict**: what is better to add, 1 to each pair, or 0.01? Why is 1 a lot?
+# **Predict**: what is better to add, 1 to each pair, or 0.01?
 
 # %%
 extras = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
@@ -155,7 +155,7 @@ ax.legend(fontsize=8)
 picture(figure, "02-learned")
 
 # %% [markdown]
-# It begins at ln V and comes down towards what counting knew at once; with ten times the steps it gets there, and never far below: it sees the
+# It begins at ln V and comes down towards what counting knew at once; with more steps it comes nearer, and never far below: it sees the
 # same single token. Every curve of this course has that line, and the question is always how far below it a model gets.
 #
 # What does a bigram write?

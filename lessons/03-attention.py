@@ -42,13 +42,13 @@ v_TK = torch.tensor([[10.0, 0.0], [0.0, 10.0], [5.0, 5.0], [1.0, 1.0]])
 scores_TT = q_TK @ k_TK.T / math.sqrt(2)
 seen_TT = torch.ones(4, 4, dtype=torch.bool).tril()
 weights_TT = scores_TT.masked_fill(~seen_TT, float("-inf")).softmax(-1)
-print("weights, a row for each position that looks:\n", weights_TT)
 
 # %% [markdown]
 # **Predict**: which value does position 3 end up with, roughly? And position 0?
 
 # %%
-print(weights_TT @ v_TK)
+print("weights, a row for each position that looks:\n", weights_TT.round(decimals=2))
+print("what each ends up with:\n", (weights_TT @ v_TK).round(decimals=2))
 
 # %% [markdown]
 # Position 3 takes nearly all from position 1: (0, 10). Position 0 can see itself alone, so it gets its own value whatever its scores
@@ -149,23 +149,26 @@ picture(figure, "03-heads")
 
 # %% [markdown]
 # Each row is a position that looks, each column a place that is looked at. Look for three things. A bright **line just below
-# the diagonal**: a head that reads the token before (block 0, head 2). A bright **column**: one place that everything after it looks at; block
-# 1, head 1 looks at the end of the title, and after the full stop at that, as if to ask where the sentence began. And **spots** in
-# the lower half, where a word comes for the second time: block 1, head 3 looks from *The* and *the* to *Earth* and *Moon*, which followed it
-# before. The numbers say how strong each is:
+# the diagonal**: a head that reads the token before. A bright **column**: one place that everything after it looks at, often the end of the
+# title, or the last full stop, as if to ask where the sentence began. And **spots** in the lower half, where a word comes for the second time: what
+# followed it the first time? The numbers say which head is which here (another machine trains slightly other heads):
 
 # %%
 T = len(ids)
 at, before = torch.arange(1, T), torch.arange(T - 1)
 again = [(t, s + 1) for t in range(T) for s in range(t - 1) if ids[s] == ids[t]]  # the token that followed it last time
-for layer in range(L):
-    for head in range(H):
-        weights = inside.attention_LHTT[layer, head]
-        induction = sum(float(weights[t, s]) for t, s in again) / max(1, len({t for t, _ in again}))
-        print(
-            f"block {layer}, head {head}: the token before {weights[at, before].mean():.2f}, itself {weights.diagonal().mean():.2f}, "
-            f"the beginning {weights[2:, 0].mean():.2f}, what followed this token before {induction:.2f}"
-        )
+found = {"the token before": [], "itself": [], "the end of the title": [], "what followed this token before": []}
+for weights_TT in inside.attention_LHTT.flatten(0, 1):
+    found["the token before"].append(float(weights_TT[at, before].mean()))
+    found["itself"].append(float(weights_TT.diagonal().mean()))
+    found["the end of the title"].append(float(weights_TT[4:, names.index("¶¶")].mean()))
+    followed = sum(float(weights_TT[t, s]) for t, s in again) / len({t for t, _ in again})
+    found["what followed this token before"].append(followed)
+for what, shares in found.items():
+    most = shares.index(max(shares))
+    print(
+        f"{what:>32}: most in block {most // H}, head {most % H}: {max(shares):.2f} (all: {', '.join(f'{s:.2f}' for s in shares)})"
+    )
 
 # %% [markdown]
 # ## By hand, with trained weights
@@ -180,6 +183,28 @@ with torch.no_grad():
     y_BTD = block.attn.out_proj(by_hand(q, k, v).transpose(1, 2).flatten(2))
     theirs = block.attn(x_BTD, None, None)
     print("by hand and the model differ by at most", f"{(y_BTD - theirs).abs().max():.1e}")
+
+# %% [markdown]
+# ## Weights in a class
+#
+# For the exercise you need one thing more of PyTorch: a `nn.Module` is a class that holds weights. What you assign to `self` in `__init__` (a
+# `nn.Linear`, a `nn.Parameter`, another module) is found by name, trained, and saved; `forward` says what happens when it is called.
+
+
+# %%
+class Twice(torch.nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(size, size)  # y = x @ weight.T + bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(self.inner(x))
+
+
+twice = Twice(4)
+print(
+    {name: tuple(parameter.shape) for name, parameter in twice.named_parameters()}, tuple(twice(torch.ones(2, 4)).shape)
+)
 
 # %% [markdown]
 # ## Exercises

@@ -8,7 +8,7 @@
 #
 # - write a block, and say in which order its parts come and why;
 # - say what breaks without each part;
-# - read the size of the residual stream, block by block.
+# - say what a norm and a gelu calculate.
 
 # %%
 import matplotlib.pyplot as plt
@@ -18,13 +18,36 @@ import torch.nn.functional as F
 from wikigpt.analysis.inside import look_inside
 from wikigpt.config import MODEL_CONFIGS, TRAINING_SETTINGS, ModelConfig, TrainingSettings
 from wikigpt.data.loader import TrainingBatches, evaluation_batches
+from wikigpt.evaluate import bigram_score
 from wikigpt.generate import load_model
 from wikigpt.learn.lesson import begin, few, first_run, picture, sample
 from wikigpt.optim import make_optimizer, set_rates
+from wikigpt.tokenizer import load
 from wikigpt.transformer import GPTModel, TransformerBlock
 
 begin()
+torch.manual_seed(0)
 data = sample()
+
+# %% [markdown]
+# ## Two small parts
+#
+# A **norm** takes each vector's mean away and divides by its deviation, so that whatever comes in, vectors of one size come out; then it multiplies and
+# shifts by learned numbers. **gelu** is the bend between two linear layers: without a bend, two of them in a row are no more than one.
+
+# %%
+x_ND = torch.randn(3, 8) * torch.tensor([[0.1], [1.0], [50.0]])
+centred_ND = x_ND - x_ND.mean(-1, keepdim=True)
+by_hand = centred_ND / (centred_ND.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
+print("deviations before:", [f"{d:.2f}" for d in x_ND.std(-1)], " after:", [f"{d:.2f}" for d in by_hand.std(-1)])
+print("differs from PyTorch's by at most", f"{(by_hand - F.layer_norm(x_ND, (8,))).abs().max():.1e}")
+side = torch.linspace(-4, 4, 200)
+figure, ax = plt.subplots(figsize=(5, 3))
+for name, bend in (("gelu", lambda x: F.gelu(x, approximate="tanh")), ("relu", F.relu)):
+    ax.plot(side, bend(side), label=name)
+ax.set(title="Nearly 0 below, nearly x above")
+ax.legend()
+picture(figure, "04-gelu")
 
 # %% [markdown]
 # ## The stream
@@ -148,10 +171,14 @@ for kind, label in (
 ):  # fmt: skip
     curves[label] = train(make(kind, 2))
     print(f"{label:>16}: {curves[label][-1][1]:.3f} nats per token after {STEPS} steps")
+tokenizer = load(data.path / "tokenizer")
+bigram = bigram_score(data, "validation", tokenizer.token_bytes, few(8_192, 256)).loss
+print(f"the bigram (Kneser-Ney) on the same tokens: {bigram:.3f}")
 
 figure, ax = plt.subplots(figsize=(7, 4.2))
 for label, curve in curves.items():
     ax.plot(*zip(*curve, strict=True), label=f"{label}: {curve[-1][1]:.2f}", linewidth=2.5 if label == "whole" else 1.3)
+ax.axhline(bigram, color="grey", linestyle=":", label=f"bigram: {bigram:.2f}")
 ax.set(xlabel="step", ylabel="validation loss, nats per token", title="A block without each of its parts")
 ax.legend()
 picture(figure, "04-without")
@@ -159,8 +186,8 @@ picture(figure, "04-without")
 # %% [markdown]
 # Without residual connections it is far behind, and has only two blocks to get through. Without norms or without a feed-forward it learns,
 # and more slowly. And without attention it is nearly as good as the whole, *so far*: a model first learns what follows
-# the last token, and for that alone it needs no attention. But it sees a single token, so however long it trains it cannot pass the
-# bigram's floor of 4.40, and the whole block has not reached its own: the run of chapter 3, with two blocks and 2,000 steps, came to 3.75.
+# the last token, and for that alone it needs no attention. But it sees a single token and its place, so however long it trains, the
+# bigram's line is about as far as it gets; the whole block goes on far below it, as the trained run below shows.
 #
 # ## In a model that is trained already
 #
@@ -180,7 +207,7 @@ for number, block in enumerate(trained.blocks):
         hook.remove()
 
 # %% [markdown]
-# Silencing a part of a trained model says what *this* model had come to rely on; training without it says what could do without. They
+# Silencing a part of a trained model says what *this* model had come to rely on; training without it says what it could do without. They
 # are different questions, and the second one is the fair one.
 
 # %% [markdown]

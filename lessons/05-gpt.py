@@ -2,7 +2,7 @@
 # # Chapter 5: The GPT
 #
 # Embeddings in front, blocks in the middle, a head behind: that is all. In this chapter the pieces of chapters 3 and 4 become a model, **your**
-# model, and the weights of a trained run are loaded into it. If every number in it is right, it gives the same answers to the last digit.
+# model, and the weights of a trained run are loaded into it. If every part of it is right, it gives the same answers but for rounding.
 #
 # After this chapter you can
 #
@@ -77,8 +77,8 @@ for name in names:
     )
 
 # %% [markdown]
-# 124,439,808. If you see a "GPT-2" of 163 million somewhere, its author has not tied the head to the embedding. In a small model the
-# embedding is most of it, which is why small models take a small vocabulary.
+# 124,439,808. If you see a "GPT-2" of 163 million somewhere, its author has not tied the head to the embedding. In the smallest model
+# the embedding is most of it, which is why small models take a small vocabulary.
 #
 # ## The loss before training
 #
@@ -112,7 +112,7 @@ picture(figure, "05-first-loss")
 
 # %% [markdown]
 # Large weights make large logits: the model is sure of something, at random, and sure and wrong is what the loss punishes hardest. It would spend its
-# first hundred steps unlearning that. **A first loss far above ln V means a bad start; far below it means that it was not the first.**
+# first hundred steps unlearning that. **A first loss far above ln V means a bad start; far below it means that the model had been trained before.**
 #
 # ## Your model, trained weights
 #

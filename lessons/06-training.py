@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Chapter 6: The training loop
 #
-# Batch, loss, backward, clip, step. Five lines, repeated until the money is gone. This chapter writes them, says why each is there, and then breaks
+# Batch, loss, backward, clip, step. Five lines, again and again. This chapter writes them, says why each is there, and then breaks
 # them on purpose: a gallery of runs that went wrong, so that you know them when you meet them.
 #
 # After this chapter you can
@@ -62,6 +62,24 @@ for step in range(3):
 # %% [markdown]
 # It begins at ln V = 7.62, as it must, and moves little: the first steps are small on purpose.
 #
+# ## AdamW, by hand
+#
+# The longest part of a step is one line, `optimizer.step()`. For every number it keeps two running means: m, of its gradient, and v, of its
+# gradient's square. It moves by the rate times m / sqrt(v): in the direction that gradients agree on, and by about the rate itself, however large
+# they are.
+#
+# **Predict**: two numbers with gradients 100 and 0.001 at the first step, rate 0.01. How far does each move?
+
+# %%
+p, g, rate = torch.tensor([1.0, 1.0]), torch.tensor([100.0, 0.001]), 0.01
+m, v = 0.1 * g, 0.05 * g**2  # 0.9 m + 0.1 g and 0.95 v + 0.05 g^2, both from 0
+moved = rate * (m / (1 - 0.9)) / ((v / (1 - 0.95)).sqrt() + 1e-8)  # made up for having begun at 0
+reference = torch.nn.Parameter(p.clone())
+reference.grad = g.clone()
+torch.optim.AdamW([reference], lr=rate, betas=(0.9, 0.95), weight_decay=0.0).step()
+print("by hand:", (p - moved).tolist(), " PyTorch:", reference.tolist())
+
+# %% [markdown]
 # ## How far: the learning rate
 #
 # AdamW moves every parameter by about the learning rate, whatever the size of its gradient. At first its idea of how large gradients
@@ -208,10 +226,12 @@ picture(figure, "06-gallery")
 # | falls to the unigram (here 6.5) and stays there | rate too high, no warm-up in a deep model (a few wild steps at the start, and it never comes back), or gradients of old steps are still there | a third of the rate; warm-up of a hundredth to a tenth of the steps; `zero_grad()` after each step |
 # | falls evenly and very slowly | rate too low | three times the rate, until it breaks; then half of that |
 # | hardly below ln V | a part does not learn: frozen, detached, or not in the optimiser | look for parameters whose `.grad` is None or 0, or that do not change |
-# | far below any model you know, at once | the answer is in the question: targets not shifted, or a mask that lets the future through | compare inputs and targets as text; change the last token and look at the first logits |
+# | training falls far below any model you know, on new text (and validation 7, where the question is put rightly, rises) | the answer is in the question: targets not shifted, or a mask that lets the future through | compare inputs and targets as text; change the last token and look at the first logits |
 # | validation as good as training, for many epochs on little text | validation was trained on | split by article, not by window (chapter 7) |
-# | training falls, validation rises | honest: it learns the text by heart | more text, fewer epochs, a smaller model |
+# | training falls on text that comes again, validation rises | it learns the text by heart | more text, fewer epochs, a smaller model |
 # | loss is nan | rate much too high, or 16-bit overflow | lower rate, clipping, `--dtype float32` |
+#
+# (The spike of run 1 at step 30 is where its rate is highest; it comes back by itself, and that is normal once in a while.)
 #
 # The most dangerous is number 8: **nothing looks wrong**. Its curve is the best of them all.
 #

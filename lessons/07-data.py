@@ -36,7 +36,7 @@ begin()
 # %% [markdown]
 # ## What is in a dump
 #
-# A piece of a real dump of English Wikipedia lies in a package that we install (205 pages).
+# A piece of a real dump of English Wikipedia lies in a package that we install (206 pages).
 #
 # **Predict**: how many of its pages are articles?
 
@@ -85,16 +85,17 @@ print(data.manifest["dropped"])
 # %% [markdown]
 # ## A split that stays
 #
-# Next month there is a new dump, with new articles. If a split is drawn by shuffling a list, one new article moves all others, and what was
-# validation last month is training this month.
+# Next month there is a new dump, with new articles. A split could be drawn from the list of all articles by chance; or each article could be asked
+# for itself.
 #
-# **Predict**: 10,000 articles, 5% for validation by a shuffle with a fixed seed. Then 1% new articles come, and it is shuffled again with the same
+# **Predict**: 10,000 articles, 5% for validation, drawn from the list with a fixed seed. Then 1% new articles come, and it is drawn again with the same
 # seed. How many of the old validation articles are now trained on?
 
 
 # %%
-def by_shuffle(keys: list[str]) -> set[str]:
-    return set(random.Random(1).sample(keys, len(keys) // 20))
+def by_list(keys: list[str]) -> set[str]:
+    shuffled = random.Random(1).sample(keys, len(keys))
+    return set(shuffled[: len(keys) // 20])
 
 
 def by_key(keys: list[str]) -> set[str]:
@@ -103,18 +104,18 @@ def by_key(keys: list[str]) -> set[str]:
 
 old = [f"enwiki|{number}" for number in range(10_000)]
 new = old[:5_000] + [f"enwiki|{number}" for number in range(50_000, 50_100)] + old[5_000:]
-for name, split in (("shuffled", by_shuffle), ("by the key of each article", by_key)):
+for name, split in (("drawn from the list", by_list), ("by the key of each article", by_key)):
     before, after = split(old), split(new)
     print(
         f"{name}: {len(before)} validation articles, of which {len(before - after) / len(before):.0%} are trained on afterwards"
     )
 
 # %% [markdown]
-# A split by key looks at one article alone: a hash of its page id says where it belongs, for ever, on every machine, in every dump.
+# A draw from the list depends on the whole list: with another length everything moves. A split by key looks at one article alone: a hash of its page id says where it belongs, for ever, on every machine, in every dump.
 #
 # ## The classic leak
 #
-# Here is a mistake that stands in many tutorials. The text is cut into windows that **overlap** (a new one begins every 32 tokens); the list is
+# Here is a mistake that the course from which this project grew made, and it was not alone. The text is cut into windows that **overlap** (a new one begins every 32 tokens); the list is
 # **shuffled**; nine tenths are for training, one tenth for validation. It looks clean: no window is in both lists.
 #
 # **Predict**: how many of the validation windows share tokens with a training window?
@@ -202,5 +203,5 @@ picture(figure, "07-leak")
 #
 # 1. Set STRIDE to CONTEXT: the windows do not overlap any more. Is validation from that list honest now? (Think of an article of 3,000 tokens.)
 # 2. Two articles may share a paragraph. Look for validation sentences that occur in the training text word for word.
-# 3. `wikigpt data show Anarchism` prints an article as text and tokens, and `wikigpt data stats` what was left out. Where would you look for
+# 3. In `lessons/out/`, `wikigpt data show Anarchism` prints an article as text and tokens, and `wikigpt data stats` what was left out. Where would you look for
 #    articles that are not worth reading?

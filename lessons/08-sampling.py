@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Chapter 8: Sampling, and the KV cache
 #
-# A trained model gives scores. Text comes from choosing: the same model is a bore, a poet or a babbler, depending on how the next token is
+# A trained model gives scores. Text comes from choosing: the same model repeats itself, writes well or writes nonsense, depending on how the next token is
 # drawn. The second half of the chapter is about speed: how to write a thousand tokens without reading the text a thousand times.
 #
 # After this chapter you can
@@ -171,7 +171,7 @@ print("the same tokens:", results["with"][0][1] == results["without"][0][1])
 cache = KVCache(model.config, 1, "cpu", torch.float32)
 print(f"this model: {cache.keys.numel() * 2 * 4 / 2**20:.1f} MiB for {model.config.context_length} positions")
 print(
-    f"GPT-2 XL, 16 bits: {48 * 2 * 1024 * 1600 * 2 / 2**20:.0f} MiB for 1,024 positions: half as much for heads that share keys and values in pairs"
+    f"GPT-2 XL, 16 bits: {48 * 2 * 1024 * 1600 * 2 / 2**20:.0f} MiB for 1,024 positions: a fifth of it for heads that share keys and values in fives"
 )
 
 # %% [markdown]
@@ -182,5 +182,5 @@ print(
 # Then, here:
 #
 # 1. Write an article with `top_p=0.3` and one with `top_p=0.99`. Which facts do they get wrong?
-# 2. Give a penalty to tokens that came already (divide their score by 1.3) at temperature 0. Does that break the circle? What does it break besides?
+# 2. Give a penalty to tokens that came already (divide their score by 1.3 where it is positive, multiply where it is negative) at temperature 0. Does that break the circle? What does it break besides?
 # 3. Write 300 tokens with a context of 128: where does the window jump, and what does the cache do then? (`window_start` in `wikigpt/generate.py`.)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from wikigpt.config import ModelConfig
-from wikigpt.learn.expect import check, expect, same
+from wikigpt.learn.expect import check, expect, same, same_weights
 from wikigpt.transformer import MultiHeadAttention
 
 CONFIG = ModelConfig(vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0, qkv_bias=True)
@@ -52,6 +52,11 @@ def attention(mine):
         "the scale is missing: divide the scores by the root of K": masked(raw),
         "the scores were divided by K, and should be by its root": masked(raw / K),
         "the scores were multiplied by the root of K, and should be divided": masked(raw * math.sqrt(K)),
+        "the mask is turned around: what may not be seen is hidden, so masked_fill(~causal_mask(T), ...)": masked(
+            raw / math.sqrt(K), ~later
+        ),
+        "queries and keys are swapped: rows ask, so q @ k.transpose(-1, -2)": masked(raw.mT / math.sqrt(K)),
+        "the scale is the root of T, and should be of K, the size of a head": masked(raw / math.sqrt(T)),
         "nothing is masked: positions see what comes after them": F.scaled_dot_product_attention(q, k, v),
         "the mask is off by one: positions see the next one too": masked(
             raw / math.sqrt(K), torch.ones(T, T, dtype=torch.bool).triu(2)
@@ -64,7 +69,7 @@ def attention(mine):
         ),
         "the softmax is over the wrong axis: it should be the last, not the heads": masked(raw / math.sqrt(K), dim=1),
         "the mask came after the softmax: then what is left no longer adds up to 1. Minus infinity before it": zeroed,
-        "softmax is missing": (raw / math.sqrt(K)).masked_fill(later, 0.0) @ v,
+        "softmax is missing": (raw / math.sqrt(K)).masked_fill(later, float("-inf")) @ v,
         "what is hidden got a score of 0, which is a score like others: minus infinity": (raw / math.sqrt(K))
         .masked_fill(later, 0.0)
         .softmax(-1)
@@ -92,10 +97,7 @@ def future(mine):
 )
 def heads(mine):
     theirs, own = MultiHeadAttention(CONFIG, 0), mine.MultiHeadAttention(CONFIG)
-    names = {name: tuple(p.shape) for name, p in theirs.named_parameters()}
-    got = {name: tuple(p.shape) for name, p in own.named_parameters()}
-    expect(got == names, f"Its parameters should be {names} and are {got}.")
-    own.load_state_dict(theirs.state_dict())
+    same_weights(own, theirs, 0.3)
     x = torch.randn(2, 7, 12)
     right, q_k_v = theirs(x, None, None), theirs.qkv(x).chunk(3, dim=-1)
 
@@ -117,5 +119,20 @@ def heads(mine):
         .transpose(1, 2)
         .flatten(2),
         "it has one head; n_heads should be used": joined(lambda part: part[:, None], lambda y: y[:, 0]),
+        "heads are interleaved: head h has the h-th K numbers in a row, so unflatten(-1, (n_heads, -1))": joined(
+            lambda part: part.unflatten(-1, (4, 3)).permute(0, 3, 1, 2), lambda y: y.permute(0, 2, 3, 1).flatten(2)
+        ),
     }
-    same(own(x), right, "MultiHeadAttention(config)(x)", mistakes)
+    for order in ((1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0), (2, 0, 1)):
+        q, k, v = (heads_of(q_k_v[place]) for place in order)
+        other = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        mistakes[f"queries, keys and values are in another order{' ' * len(mistakes)}".rstrip()] = theirs.out_proj(
+            other
+        )
+        same(own(x), right, "MultiHeadAttention(config)(x)", mistakes)
+    without = ModelConfig(**{**vars(CONFIG), "qkv_bias": False})
+    has = [name for name, _ in mine.MultiHeadAttention(without).named_parameters()]
+    expect(
+        "qkv.bias" not in has,
+        "Where config.qkv_bias is False, qkv should have no bias: nn.Linear(..., bias=config.qkv_bias).",
+    )

@@ -82,6 +82,10 @@ def write(mine):
     )
     table = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
     ids = mine.write(table, 0, 4000, torch.Generator().manual_seed(1))
+    expect(
+        set(ids) == {0, 1},
+        "It always takes the likeliest token: draw one, torch.multinomial(row, 1, generator=generator).",
+    )
     after = [b for a, b in pairwise(ids) if a == 1]
     expect(
         len(ids) == 4000 and 0.85 < after.count(0) / len(after) < 0.95,

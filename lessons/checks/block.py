@@ -4,24 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from wikigpt.config import ModelConfig
-from wikigpt.learn.expect import check, expect, same
+from wikigpt.learn.expect import check, expect, same, same_weights
 from wikigpt.transformer import FeedForward, TransformerBlock
 
 CONFIG = ModelConfig(vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0, qkv_bias=True)
-
-
-def parameters(theirs, own) -> None:
-    """The same names and shapes in both; then theirs, as random numbers, in both."""
-    names = {name: tuple(p.shape) for name, p in theirs.named_parameters()}
-    got = {name: tuple(p.shape) for name, p in own.named_parameters()}
-    missing = ", ".join(f"{name} {names[name]}" for name in names if got.get(name) != names[name])
-    over = ", ".join(name for name in got if name not in names)
-    expect(not missing, f"These parameters are missing or have another shape: {missing}.")
-    expect(not over, f"These parameters should not be there: {over}.")
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter.normal_(std=0.5)
-    own.load_state_dict(theirs.state_dict())
 
 
 @check(
@@ -33,7 +19,7 @@ def parameters(theirs, own) -> None:
 def norm(mine):
     x = torch.randn(2, 3, 12) * 3 + 1
     own, theirs = mine.LayerNorm(12), torch.nn.LayerNorm(12)
-    parameters(theirs, own)
+    same_weights(own, theirs, 0.5)
     w, b = theirs.weight, theirs.bias
     centred, variance = x - x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
     mistakes = {
@@ -44,6 +30,11 @@ def norm(mine):
         "it was divided by the variance, and should be by its root": centred / (variance + 1e-5) * w + b,
         "the mean is not taken away": x / (variance + 1e-5).sqrt() * w + b,
         "weight and bias are not used": centred / (variance + 1e-5).sqrt(),
+        "weight is not used": centred / (variance + 1e-5).sqrt() + b,
+        "mean and deviation are over time; each vector (the last axis) has its own": (x - x.mean(1, keepdim=True))
+        / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        * w
+        + b,
         "bias is not used": centred / (variance + 1e-5).sqrt() * w,
         "mean and deviation are of the whole tensor; each vector (the last axis) has its own": (x - x.mean())
         / (x.var(unbiased=False) + 1e-5).sqrt()
@@ -70,6 +61,7 @@ def norm(mine):
 def gelu(mine):
     x = torch.linspace(-4, 4, 17)
     mistakes = {"this is relu": F.relu(x), "this is silu": F.silu(x)}
+    mistakes["this is the exact gelu; the docstring has the one with tanh, which GPT-2 uses"] = F.gelu(x)
     same(mine.gelu(x), F.gelu(x, approximate="tanh"), "gelu(x)", mistakes, close=1e-5)
 
 
@@ -80,10 +72,13 @@ def gelu(mine):
 )
 def feed_forward(mine):
     own, theirs = mine.FeedForward(CONFIG), FeedForward(CONFIG)
-    parameters(theirs, own)
+    same_weights(own, theirs, 0.5)
     x = torch.randn(2, 5, 12)
-    straight = {"gelu is missing: two linear layers in a row are no more than one": theirs.down(theirs.up(x))}
-    same(own(x), theirs(x), "FeedForward(config)(x)", straight)
+    mistakes = {
+        "gelu is missing: two linear layers in a row are no more than one": theirs.down(theirs.up(x)),
+        "gelu comes between up and down, not after them": F.gelu(theirs.down(theirs.up(x)), approximate="tanh"),
+    }
+    same(own(x), theirs(x), "FeedForward(config)(x)", mistakes)
 
 
 @check(
@@ -94,12 +89,17 @@ def feed_forward(mine):
 )
 def block(mine):
     own, theirs = mine.TransformerBlock(CONFIG), TransformerBlock(CONFIG, 0)
-    parameters(theirs, own)
+    same_weights(own, theirs, 0.5)
     x = torch.randn(2, 5, 12)
 
     def attn(x):
         return theirs.attn(x, None, None)
 
+    found = own.attn(x)
+    expect(
+        isinstance(found, torch.Tensor) and torch.allclose(found, attn(x), atol=1e-4),
+        "its attention, from my_gpt/attention.py, differs from wikigpt's: see `wikigpt learn check 3`.",
+    )
     after = x + attn(theirs.norm1(x))
     post = theirs.norm1(x + attn(x))
     mistakes = {
@@ -113,9 +113,15 @@ def block(mine):
             theirs.norm2(post + theirs.ff(post))
         ),
         "the norms are missing": x + attn(x) + theirs.ff(x + attn(x)),
+        "norm2 is not used: the feed-forward reads a normalised copy too": after + theirs.ff(after),
+        "the feed-forward comes before attention": (x + theirs.ff(theirs.norm2(x)))
+        + attn(theirs.norm1(x + theirs.ff(theirs.norm2(x)))),
         "norm1 is used twice": after + theirs.ff(theirs.norm1(after)),
         "the normalised copy was added, and x itself should be": theirs.norm1(x)
         + attn(theirs.norm1(x))
         + theirs.ff(theirs.norm2(theirs.norm1(x) + attn(theirs.norm1(x)))),
     }
-    same(own(x), theirs(x, None, None), "TransformerBlock(config)(x)", mistakes)
+    given = x.clone()
+    got = own(given)
+    expect(torch.equal(given, x), "it changes the tensor that it is given: x = x + ..., not x += ...")
+    same(got, theirs(x, None, None), "TransformerBlock(config)(x)", mistakes)

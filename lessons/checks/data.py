@@ -71,9 +71,13 @@ def windows(mine):
     )
     expect(second == list(range(105, 110)), f"The second inputs should be 105 to 109 and are {second}.")
     expect(
+        len(mine.windows(tokens[:11], 5)) == 2,
+        "11 tokens make two windows of 5: the last token is the last target of the second.",
+    )
+    expect(
         len(mine.windows(tokens[:10], 5)) == 1, "10 tokens make one window of 5: the second would lack its last target."
     )
-    expect(mine.windows(tokens[:4], 5) == [], "4 tokens make no window of 5.")
+    expect(len(mine.windows(tokens[:4], 5)) == 0, "4 tokens make no window of 5.")
 
 
 @check(

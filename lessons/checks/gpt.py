@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from wikigpt.config import MODEL_CONFIGS, ModelConfig
-from wikigpt.learn.expect import check, expect, same
+from wikigpt.learn.expect import check, expect, same, same_weights
 from wikigpt.transformer import GPTModel
 
 CONFIG = ModelConfig(vocab_size=101, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
@@ -15,20 +15,7 @@ CONFIG = ModelConfig(vocab_size=101, context_length=16, emb_dim=24, n_heads=3, n
 def with_weights(mine):
     """A wikigpt model with random weights, and the learner's with the same."""
     theirs, own = GPTModel(CONFIG).eval(), mine.GPT(CONFIG).eval()
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    weights = theirs.state_dict()
-    got = own.state_dict()
-    missing = [name for name in weights if name not in got]
-    over = [name for name in got if name not in weights]
-    expect(not missing, f"Parameters that wikigpt's model has and yours has not: {', '.join(missing[:4])} ...")
-    expect(not over, f"Parameters that yours has and wikigpt's has not: {', '.join(over[:4])} ...")
-    shapes = [
-        f"{n} {tuple(got[n].shape)}, not {tuple(weights[n].shape)}" for n in got if got[n].shape != weights[n].shape
-    ]
-    expect(not shapes, f"Other shapes: {'; '.join(shapes[:3])}.")
-    own.load_state_dict(weights)
+    same_weights(own, theirs, 0.2)
     return theirs, own
 
 
@@ -84,6 +71,14 @@ def logits(mine):
         "these are the final vectors; multiply them with the token embedding": theirs.final_norm(through),
         "these are probabilities; logits come before the softmax": theirs(ids).softmax(-1),
     }
+    shifted = theirs.tok_emb(ids) + theirs.pos_emb(torch.arange(1, 12))
+    for block in theirs.blocks:
+        shifted = block(shifted, None, None)
+    mistakes["positions begin at 0, not at 1"] = F.linear(theirs.final_norm(shifted), theirs.tok_emb.weight)
+    first = theirs.blocks[0](theirs.tok_emb(ids) + theirs.pos_emb(torch.arange(11)), None, None)
+    mistakes["only one block runs, or the first again and again"] = F.linear(
+        theirs.final_norm(first), theirs.tok_emb.weight
+    )
     same(own(ids), theirs(ids), "GPT(config)(ids)", mistakes)
 
 
@@ -100,6 +95,10 @@ def limits(mine):
     changed[0, -1] = (ids[0, -1] + 1) % 101
     same(own(changed)[:, :-1], before[:, :-1], "logits of all but the last position, after the last token changed")
     try:
+        own(torch.zeros(1, 16, dtype=torch.long))
+    except ValueError:
+        expect(False, "16 tokens fit in a context of 16: only more are too long.")
+    try:
         own(torch.zeros(1, 17, dtype=torch.long))
     except ValueError:
         return
@@ -110,9 +109,9 @@ def limits(mine):
 
 @check(
     "initialise: how it begins",
+    "Is it called? self.initialise() belongs at the end of __init__.",
     "nn.init.zeros_, nn.init.ones_ and nn.init.normal_(parameter, std=...) fill a parameter in place.",
     "self.named_parameters() gives names like blocks.0.attn.out_proj.weight: name.endswith(...) tells them apart.",
-    "Call self.initialise() at the end of __init__.",
 )
 def initialise(mine):
     config = ModelConfig(**{**MODEL_CONFIGS["tiny"], "vocab_size": 1000})

@@ -67,6 +67,10 @@ def draw(mine):
         {mine.draw(LOGITS, 1.0, None, 0.5, random) for _ in range(200)} == {1, 4},
         "With top_p=0.5, tokens 1 and 4 should come.",
     )
+    expect(
+        {mine.draw(LOGITS, 4.0, None, 0.5, random) for _ in range(300)} == {1, 2, 4},
+        "Temperature comes first: at 4 the choice is flatter, and it takes three tokens to have a share of 0.5.",
+    )
     for seed in range(20):
         sampling = package.Sampling(temperature=0.7, top_k=4, top_p=0.8)
         theirs = package.next_token(LOGITS, sampling, torch.Generator().manual_seed(seed))
@@ -126,5 +130,10 @@ def generate(mine):
     first = mine.generate(model, prompt, 5, -1, temperature=0, top_k=None, top_p=None, generator=torch.Generator())
     rest = mine.generate(model, prompt, 5, first[2], temperature=0, top_k=None, top_p=None, generator=torch.Generator())
     expect(first[2] not in rest and len(rest) <= 2, "end_of_text should end it, and not be part of the answer.")
-    long = mine.generate(model, [5] * 70, 3, -1, temperature=0, top_k=None, top_p=None, generator=torch.Generator())
-    same(len(long), 3, "how many ids come after 70 with a context of 64")
+    old = [(7 * place) % 59 for place in range(70)]
+    greedy = {"temperature": 0, "top_k": None, "top_p": None, "generator": torch.Generator()}
+    same(len(mine.generate(model, old, 3, -1, **greedy)), 3, "how many ids come after 70 with a context of 64")
+    with torch.no_grad():
+        last, begin = (int(model(torch.tensor([part]))[0, -1].argmax()) for part in (old[-64:], old[:64]))
+    start = {"of a text longer than the context it reads the beginning, and should the end": [begin]}
+    same(mine.generate(model, old, 1, -1, **greedy), [last], "what comes after 70 ids with a context of 64", start)

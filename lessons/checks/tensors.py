@@ -40,6 +40,13 @@ def softmax(mine):
 def large(mine):
     big = torch.tensor([1000.0, 1001.0])
     same(mine.softmax(big, 0), torch.softmax(big, 0), "softmax of 1000 and 1001")
+    mixed = torch.tensor([[1000.0, 1001.0], [0.0, 1.0]])
+    got = mine.softmax(mixed, 1)
+    expect(
+        bool(got.isfinite().all()),
+        "take away the largest along `dim`, not the largest of all: beside a row of large numbers, a row of small ones has no sum.",
+    )
+    same(got, torch.softmax(mixed, 1), "softmax of a row of large and a row of small numbers")
 
 
 @check(
@@ -56,6 +63,11 @@ def mean_so_far(mine):
         "these are sums: divide each row of the weights by how many ones it has": x.cumsum(0),
         "every row has the mean of all rows, those after it too": x.mean(0).expand(4, 2),
         "row t has the mean of the rows before t: it must take in row t itself": before,
+        "row t looks only at rows before t, and row 0 at none: tril() keeps the diagonal": torch.cat(
+            [torch.full((1, 2), float("nan")), right[:-1]]
+        ),
+        "the weights add up to 1 by column, and each row should": torch.ones(4, 4).tril() / torch.arange(4, 0, -1) @ x,
+        "keepdim=True is missing in the sum: it divides columns": torch.ones(4, 4).tril() / torch.arange(1, 5) @ x,
         "row t looks at itself and what comes after; it must look back": x.flip(0).cumsum(0).flip(0)
         / torch.arange(4, 0, -1)[:, None],
     }

@@ -44,6 +44,13 @@ def merge(mine):
 )
 def train(mine):
     same(mine.train("abab", 1), [(97, 98)], 'train("abab", 1)')
+    last = {"of pairs that are as frequent, the one that comes first in the text": [(99, 100)]}
+    same(
+        mine.train("abcd", 1)[:1],
+        [(97, 98)],
+        'train("abcd", 1)',
+        last | {"of pairs that are as frequent, take the first": [(98, 99)]},
+    )
     without = {"pairs must be counted anew after each merge": [(97, 98), (98, 97)]}
     same(mine.train("ababab", 2), [(97, 98), (256, 256)], 'train("ababab", 2)', without)
     same(mine.train("ab", 5), [(97, 98)], 'train("ab", 5): after one merge no pair is left; the result')

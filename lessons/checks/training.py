@@ -52,6 +52,9 @@ def cross_entropy(mine):
         "the softmax is over time, and should be over the vocabulary (the last axis)": -logits.log_softmax(1)
         .gather(-1, targets[..., None])
         .mean(),
+        "this is in bits: take the natural logarithm": right / math.log(2),
+        "softmax was taken twice": F.cross_entropy(logits.softmax(-1).flatten(0, 1), targets.flatten()),
+        "log is missing: these are probabilities": -logits.softmax(-1).gather(-1, targets[..., None]).mean(),
         "the logits themselves were taken; log_softmax makes logarithms of probabilities of them": -logits.gather(
             -1, targets[..., None]
         ).mean(),
@@ -75,15 +78,21 @@ def rate(mine):
     settings = TrainingSettings(
         **{**TRAINING_SETTINGS["fast"], "learning_rate": 0.01, "warmup_steps": 10, "schedule": "cosine"}
     )
-    same(mine.learning_rate_at(0, 100, 0.01, 10), 0.001, "the rate of step 0", {"it begins at 0: step + 1": 0.0})
+    same(float(mine.learning_rate_at(0, 100, 0.01, 10)), 0.001, "the rate of step 0", {"it begins at 0: step + 1": 0.0})
+
+    def fallen(progress, low=0.1):
+        return 0.01 * (low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2)
+
     for step in (4, 9, 10, 11, 55, 99):
-        same(
-            float(mine.learning_rate_at(step, 100, 0.01, 10)),
-            learning_rate_at(step, 100, settings),
-            f"the rate of step {step}",
-            None,
-            1e-6,
-        )
+        mistakes = {
+            "it falls to 0, and should to a tenth of the peak": fallen((step - 10) / 90, 0.0),
+            "progress counts from step 0; it should from the end of the warm-up": fallen(step / 100),
+            "progress should be a share of the steps after the warm-up": fallen((step - 10) / 100),
+            "it would reach the tenth at the last step; it should at total_steps, one later": fallen((step - 10) / 89),
+            "it falls along a straight line, and should along a cosine": 0.01 * (1 - 0.9 * (step - 10) / 90),
+        }
+        got, right = float(mine.learning_rate_at(step, 100, 0.01, 10)), learning_rate_at(step, 100, settings)
+        same(got, right, f"the rate of step {step}", mistakes if step > 10 else (), close=1e-6)
 
 
 @check(
@@ -144,7 +153,7 @@ def adamw(mine):
     def after(n, decay=0.1, vector=False):
         own = nn.Parameter((start[0] if vector else start).clone())
         reference = nn.Parameter(own.detach().clone())
-        ours = mine.AdamW([own], decay)
+        ours = mine.AdamW(iter([own]), decay)
         theirs = torch.optim.AdamW([reference], betas=(0.9, 0.95), weight_decay=0.0 if vector else decay)
         for step in range(n):
             own.grad = (gradients[step][0] if vector else gradients[step]).clone()
@@ -161,10 +170,20 @@ def adamw(mine):
         "it went uphill": 2 * start - reference.detach(),
         "m and v are not divided by 1 - 0.9^n and 1 - 0.95^n": sign,
     }
-    same(own.detach(), reference.detach(), "a matrix after one step without decay", mistakes, close=1e-5)
-    expect(own.grad is None, "After a step, .grad should be None: else the next gradient adds to it.")
+    mistakes["the root of v is missing"] = start - 0.01 * gradients[0] / (gradients[0] ** 2 + 1e-8)
+    what = "a matrix after one step without decay (the parameters came as an iterator: keep list(parameters))"
+    same(own.detach(), reference.detach(), what, mistakes, close=1e-5)
+    expect(own.grad is None, "After a step, .grad should be None, as the docstring asks (zeros are not None).")
     own, reference = after(3, 0.0)
     same(own.detach(), reference.detach(), "a matrix after three steps without decay", close=1e-5)
+    own, reference = after(1)
+    mistakes = {
+        "decay is missing": after(1, 0.0)[1].detach(),
+        "decay is not multiplied by the learning rate": reference.detach() - start * (0.1 - 0.001),
+        "decay is part of the gradient: it should move the parameter by itself": start
+        - 0.01 * (gradients[0] + 0.1 * start).sign(),
+    }
+    same(own.detach(), reference.detach(), "a matrix after one step with decay 0.1", mistakes, close=1e-5)
     own, reference = after(3)
     same(own.detach(), reference.detach(), "a matrix after three steps with decay 0.1", close=1e-5)
     own, reference = after(2, vector=True)
@@ -183,7 +202,13 @@ def validate(mine):
     losses = [F.cross_entropy(toy(i).flatten(0, 1), t.flatten()).item() for i, t in uneven]
     right = (4 * losses[0] + losses[1]) / 5
     mean = {"a batch of four counts as much as one of one; tokens should count alike": sum(losses) / 2}
+    remembered = []
+    hook = toy.register_forward_hook(lambda *_: remembered.append(torch.is_grad_enabled()))
     same(float(mine.validate(toy, iter(uneven))), right, "validate(model, batches)", mean, close=1e-5)
+    hook.remove()
+    expect(
+        not any(remembered), "validate keeps all that a backward pass would need: put it in `with torch.no_grad():`."
+    )
     expect(all(p.grad is None for p in toy.parameters()), "validate leaves gradients behind.")
 
 
@@ -201,12 +226,41 @@ def train(mine):
             seen.append(1)
             yield batch
 
-    losses = mine.train(model, counted(), 120)
+    made, clipped, rates = [], [], []
+    optimizer, clip = mine.AdamW, mine.clip
+
+    class Watched(optimizer):
+        def __init__(self, *given, **named):
+            made.append((given, named))
+            super().__init__(*given, **named)
+
+        def step(self, rate):
+            rates.append(float(rate))
+            return super().step(rate)
+
+    mine.AdamW, mine.clip = Watched, lambda *given, **named: (clipped.append(len(rates)), clip(*given, **named))[1]
+    try:
+        losses = mine.train(model, counted(), 120)
+        ran, steps = list(rates), list(clipped)
+        rates.clear()
+        mine.train(GPTModel(CONFIG), batches(), 4)
+    finally:
+        mine.AdamW, mine.clip = optimizer, clip
     expect(
         isinstance(losses, list) and len(losses) == 120,
         "train should return a list with the loss of each of 120 steps.",
     )
     expect(len(seen) in (120, 121), f"120 steps should read 120 batches, and {len(seen)} were read.")
+    expect(
+        len(made) == 2,
+        f"AdamW should be made once, before the loop, or it forgets m and v; it was made {len(made)} times in two runs.",
+    )
+    expect(len(ran) == 120, f"AdamW.step should be called in each of 120 steps, and was called {len(ran)} times.")
+    expect(steps == list(range(120)), "clip should be called once in each step, between the gradient and AdamW.step.")
+    for total, warmup, got in ((120, 12, ran), (4, 1, rates)):  # of 4 steps a tenth is none: at least one
+        for step, rate in enumerate(got):
+            what = f"the rate that AdamW.step got in step {step} of {total}, with {warmup} to warm up"
+            same(rate, mine.learning_rate_at(step, total, 3e-3, warmup), what, close=1e-6)
     expect(abs(losses[0] - math.log(256)) < 0.5, f"The first loss should be near ln 256 = 5.55 and is {losses[0]:.2f}.")
     end = sum(losses[-10:]) / 10
     expect(end < 2.5, f"After 120 steps the loss should be below 2.5 and is {end:.2f}.")

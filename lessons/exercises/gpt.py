@@ -28,7 +28,7 @@ class GPT(nn.Module):
 
     def initialise(self) -> None:
         """Biases 0, the norms' weights 1, all other weights normal with deviation 0.02; those whose answer is added to the
-        stream (attn.out_proj.weight, ff.down.weight) with 0.02 / sqrt(2 * n_layers)."""
+        stream (attn.out_proj.weight, ff.down.weight) with 0.02 / sqrt(2 * n_layers). `__init__` ends with it."""
         raise NotImplementedError  # write this
 
     def forward(self, ids_BT: Tensor) -> Tensor:

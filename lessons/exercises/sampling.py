@@ -26,8 +26,8 @@ def keep_top_p(logits_V: Tensor, p: float) -> Tensor:
 def draw(
     logits_V: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
 ) -> int:
-    """A token: the likeliest where the temperature is 0; else drawn by its probability (torch.multinomial) after
-    temperature, top-k and top-p, of which the last two may be None."""
+    """A token: the likeliest where the temperature is 0; else drawn by its probability after temperature, top-k and top-p, in
+    this order; the last two may be None. With torch.multinomial over all V tokens, so that a seed gives what wikigpt draws."""
     raise NotImplementedError  # write this
 
 

@@ -37,7 +37,7 @@ class GPT(nn.Module):
 
     def initialise(self) -> None:
         """Biases 0, the norms' weights 1, all other weights normal with deviation 0.02; those whose answer is added to the
-        stream (attn.out_proj.weight, ff.down.weight) with 0.02 / sqrt(2 * n_layers)."""
+        stream (attn.out_proj.weight, ff.down.weight) with 0.02 / sqrt(2 * n_layers). `__init__` ends with it."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)

@@ -4,6 +4,7 @@ lessons/NN-name.py ──> Chapter ──> lessons/exercises/name.py ──> my_
 """
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import wikigpt
 from wikigpt.config import write_json
 from wikigpt.errors import ConfigError
 
-MINE = "my_gpt"  # the learner's folder, in the current one
+MINE, PROGRESS = "my_gpt", "progress.json"  # the learner's folder, in the current one
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def lessons_folder() -> Path:
     """Where the course lies: in the current folder, else in the clone that this package runs from. Raises ConfigError where
     there is none: an installed package has no lessons."""
     for folder in (Path.cwd(), Path(wikigpt.__file__).parent.parent):
-        if (folder / "lessons" / "exercises").is_dir():
+        if (folder / "lessons" / "exercises").is_dir() and list((folder / "lessons").glob("00-*.py")):
             return folder / "lessons"
     raise ConfigError("There are no lessons here.", "Clone the repository, and run this in its folder.")
 
@@ -70,7 +71,7 @@ def find_chapter(number: int) -> Chapter:
 def start(chapter: Chapter) -> Path:
     """Copies a chapter's exercise to the learner. Raises ConfigError where that would overwrite something."""
     mine = Path(MINE) / chapter.exercise.name
-    if mine.exists():
+    if os.path.lexists(mine):
         fix = f"Go on in it, or move it away to begin anew; then: wikigpt learn check {chapter.number}"
         raise ConfigError(f"{mine} is there already.", fix)
     mine.parent.mkdir(parents=True, exist_ok=True)
@@ -96,24 +97,22 @@ class Progress:
         return 0 < self.checks == self.passed
 
 
-def progress_of(chapter: Chapter) -> Progress:
+def progress_of(chapter: Chapter, mine: Path = Path(MINE)) -> Progress:
     """Nothing where there is none, or none that can be read."""
     try:
-        kept = json.loads(_progress_file().read_text(encoding="utf-8"))[chapter.name]
-        return Progress(**kept)
+        kept = json.loads((mine / PROGRESS).read_text(encoding="utf-8"))[chapter.name]
+        hints = [str(hint) for hint in kept["hints"]]
+        return Progress(int(kept["passed"]), int(kept["checks"]), kept["failed"], hints, int(kept["shown"]))
     except (OSError, ValueError, KeyError, TypeError):
         return Progress()
 
 
 def keep_progress(chapter: Chapter, progress: Progress) -> None:
     kept: dict[str, Any] = {}
+    path = Path(MINE) / PROGRESS
     try:
-        read = json.loads(_progress_file().read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8"))
         kept = read if isinstance(read, dict) else {}
     except (OSError, ValueError):
         pass
-    write_json(_progress_file(), kept | {chapter.name: vars(progress)})
-
-
-def _progress_file() -> Path:
-    return Path(MINE) / "progress.json"
+    write_json(path, kept | {chapter.name: vars(progress)})

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from wikigpt.data.shards import DataFolder
 from wikigpt.hardware import keep_freed_memory
-from wikigpt.learn.chapters import MINE, lessons_folder
+from wikigpt.learn.chapters import MINE, chapters, lessons_folder, progress_of
 from wikigpt.runs import Run, read_run
 
 IN_A_NOTEBOOK = "ipykernel" in sys.modules
@@ -68,7 +68,8 @@ def first_run() -> Run:
     sample()
     if not (out() / "models" / "first" / "report.html").exists():
         steps = few(2000, 10)
-        run("train", "--data", "en", "--model_config", "tiny", "--max_steps", str(steps), "--run", "first")
+        words = f"train --data en --model_config tiny --max_steps {steps} --run first --dtype float32"
+        run(*words.split())
     return read_run(out() / "models" / "first")
 
 
@@ -88,15 +89,16 @@ def run(*words: str) -> None:
 
 
 def mine(name: str) -> ModuleType:
-    """The learner's module of that name where my_gpt/ has it and what it builds on; else that of the solutions."""
-    root = lessons_folder()
-    needed = {"gpt": ("attention", "block", "gpt")}.get(name, (name,))
-    if all((Path(MINE) / f"{part}.py").exists() for part in needed):
+    """The learner's module of that name where it and what it builds on pass their checks, in the current folder or beside
+    lessons/; else that of the solutions."""
+    root, everything = lessons_folder(), {chapter.name: chapter for chapter in chapters()}
+    needed = [everything[part] for part in {"gpt": ("attention", "block", "gpt")}.get(name, (name,))]
+    places = [place for place in (Path.cwd(), root.parent) if all(progress_of(c, place / MINE).done for c in needed)]
+    place = places[0] if places else out() / "solutions"
+    if places:
         print(f"This is your own {MINE}/{name}.py.")
-        place = Path.cwd()
     else:
-        print(f"There is no {MINE}/{name}.py yet: this is the one in {root.name}/solutions/.")
-        place = out() / "solutions"
+        print(f"Your {MINE}/{name}.py has not passed its checks yet: this is the one in {root.name}/solutions/.")
         shutil.copytree(root / "solutions", place / MINE, dirs_exist_ok=True)
     for loaded in [module for module in sys.modules if module.split(".")[0] == MINE]:
         del sys.modules[loaded]

@@ -1,6 +1,7 @@
 """`wikigpt learn`, `learn start`, `learn check` and `learn hint`"""
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -9,6 +10,12 @@ import tyro
 
 from wikigpt.errors import ConfigError
 from wikigpt.verbs.common import Common, Outcome, Settings
+
+UNREAD = [
+    "Python could not even read the file, so nothing was checked: go to the line that is named above, and mend that first.",
+    "A file may use others of yours: each must be there. `wikigpt learn` shows which you have begun.",
+]
+Number = Annotated[int, tyro.conf.arg(metavar="CHAPTER")]
 
 
 @dataclass
@@ -35,6 +42,8 @@ class Learn:
             wide = max(len(row["text"]) for row in rows)
             for row in rows:
                 print(f"{row['number']:>3}  {row['title']:<{width}}  {row['text']:<{wide}}  {row['state']}".rstrip())
+            where = os.path.abspath(MINE)
+            print(f"Your files: {where}" if os.path.isdir(MINE) else f"Your files will lie in {where}")
             print(_next(to_do[0]) if to_do else "All done: it is your GPT.")
         return Outcome({"chapters": rows})
 
@@ -48,7 +57,7 @@ def _next(row: dict[str, Any]) -> str:
 class LearnStart:
     """Copy the exercise of a chapter into my_gpt/, where you write it."""
 
-    chapter: Annotated[int, tyro.conf.Positional]
+    chapter: tyro.conf.Positional[Number]
     """its number"""
     common: tyro.conf.OmitArgPrefixes[Common] = field(default_factory=Common)
 
@@ -67,7 +76,7 @@ class LearnStart:
 class LearnCheck:
     """Check what you wrote in my_gpt/ for a chapter: what is right, and what is wrong with the first thing that is not."""
 
-    chapter: Annotated[int, tyro.conf.Positional]
+    chapter: tyro.conf.Positional[Number]
     """its number"""
     seconds: float = 120.0
     """after so long it is stopped"""
@@ -83,7 +92,7 @@ class LearnCheck:
         out = sys.stderr if self.common.json else sys.stdout
         verdict = grade(chapter, self.seconds)
         before = progress_of(chapter)
-        hints: list[str] = next((check["hints"] for check in verdict.checks if check["title"] == verdict.failed), [])
+        hints = next((check["hints"] for check in verdict.checks if check["title"] == verdict.failed), UNREAD)
         shown = before.shown if before.failed == verdict.failed else 0
         progress = Progress(len(verdict.passed), len(verdict.checks), verdict.failed, hints, shown)
         keep_progress(chapter, progress)
@@ -93,7 +102,9 @@ class LearnCheck:
             print(f"All {len(verdict.passed)} checks pass: chapter {chapter.number} is done.", file=out)
         else:
             print(f"  wrong  {verdict.failed}\n         {verdict.wrong}", file=out)
-            print(f"Mend {MINE}/{chapter.name}.py, or ask for help: wikigpt learn hint {chapter.number}", file=out)
+            named = re.search(rf"{MINE}/\w+\.py", verdict.wrong or "")
+            mend = named[0] if named else f"{MINE}/{chapter.name}.py"
+            print(f"Mend {mend}, or ask for help: wikigpt learn hint {chapter.number}", file=out)
         record = {"chapter": chapter.number, "done": progress.done, **vars(verdict)}
         return Outcome(record, 0 if verdict.failed is None else 2)
 
@@ -102,7 +113,7 @@ class LearnCheck:
 class LearnHint:
     """Help with the check that failed last, one step at a time: each call says more, and at the end where a solution is."""
 
-    chapter: Annotated[int, tyro.conf.Positional]
+    chapter: tyro.conf.Positional[Number]
     """its number"""
     common: tyro.conf.OmitArgPrefixes[Common] = field(default_factory=Common)
 
