@@ -67,7 +67,7 @@ def first_run() -> Run:
     """A GPT-2 of 0.7 million parameters, trained on the sample when it is first asked for."""
     sample()
     if not (out() / "models" / "first" / "report.html").exists():
-        steps = few(2000, 10)
+        steps = few(1000, 10)
         words = f"train --data en --model_config tiny --max_steps {steps} --run first --dtype float32"
         run(*words.split())
     return read_run(out() / "models" / "first")
