@@ -206,7 +206,8 @@ def test_a_stop_asked_of_one_rank_stops_all(data, tmp_path, how):
     assert (tmp_path / "models/r/latest").read_text() == f"step_{steps:08d}\n"
 
 
-@pytest.mark.parametrize("dying, speaking", [(1, 0), pytest.param(0, 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dying, speaking", [(1, 0), (0, 1)])
 def test_a_rank_that_dies_ends_the_others_and_is_named(data, tmp_path, dying, speaking):
     command = training_command("--device cpu --drop_rate 0 --threads 1 --run r", LONG)
     processes = start(3, tmp_path, train_here, data.path.parent, command)

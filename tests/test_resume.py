@@ -30,7 +30,10 @@ def models(tmp_path):
     return tmp_path / "models"
 
 
-MODERN = "--arch qwen3 --qkv_bias False --drop_rate 0 --tie_embeddings False --zero_init True --momentum 0.95"
+MODERN = pytest.param(
+    "--arch qwen3 --qkv_bias False --drop_rate 0 --tie_embeddings False --zero_init True --momentum 0.95",
+    marks=pytest.mark.slow,
+)
 
 
 ADAMW = pytest.param("--optimizer adamw", marks=pytest.mark.slow)
@@ -194,7 +197,8 @@ def test_a_second_trainer_is_kept_out(train, models, tmp_path, capsys):
     assert read_run(models / "r").finished
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_saves_and_the_same_command_continues(data, tmp_path, number):
     process, run = begin(data, tmp_path)
     process.send_signal(number)

@@ -41,6 +41,7 @@ def test_counting_by_article_adds_up_to_the_split(data, tokenizer):
     assert counter("5-gram", data, texts, tokenizer).bits_per_byte < rung.bits_per_byte
 
 
+@pytest.mark.slow
 def test_the_ladder_of_a_run_and_of_its_export_in_transformers(at_house, house, capsys):
     assert at_house("evaluate --run r --split test --ladder --hf exports/r --dtype float32 --json") == 0
     rungs = json.loads(capsys.readouterr().out)["ladder"]

@@ -60,7 +60,7 @@ print("wikigpt" in sys.modules, json.dumps(found))
 )
 
 
-@pytest.mark.parametrize("run", ["r", *(pytest.param(run, marks=pytest.mark.slow) for run in "gu"), "m"])
+@pytest.mark.parametrize("run", ["r", *(pytest.param(run, marks=pytest.mark.slow) for run in "gum")])
 def test_stock_and_custom_code_say_what_our_model_says(house, at_house, tmp_path, run):
     assert at_house(f"export --run {run} --folder {tmp_path}/out") == 0
     model, tokenizer = load_model(read_run(house / "models" / run), "cpu")
