@@ -75,7 +75,7 @@ COMMANDS: dict[str, Here | Elsewhere | Not] = {
     "wikigpt prepare --wiki en": DUMP,
     "wikigpt prepare --source hf --wiki de --max_articles 10000": HUB,
     "wikigpt prepare --path 'dumps/*.xml.bz2'": Here(
-        "wikigpt prepare --path 'dumps/*.xml.bz2' --name dump --max_articles 20 --vocab_size 600"
+        "wikigpt prepare --path 'dumps/*.xml.bz2' --name dump --max_articles 20 --held_out 0.2"
     ),
     "wikigpt prepare --source sample --wiki fr": Here("wikigpt prepare --source sample --wiki fr --max_articles 300 --vocab_size 600"),
     'wikigpt prepare --path stories.jsonl more/ --text_field body --title_field headline --licence "CC0"': Here(
@@ -234,7 +234,9 @@ def test_what_is_shown_works(tmp_path):
     from wikigpt.data.sources import EXCERPT, EXCERPT_PACKAGE, EXCERPT_VERSION, carried
 
     (tmp_path / "dumps").mkdir()
-    shutil.copy(carried(EXCERPT_PACKAGE, EXCERPT_VERSION, EXCERPT), tmp_path / "dumps")
+    shutil.copy(
+        carried(EXCERPT_PACKAGE, EXCERPT_VERSION, EXCERPT), tmp_path / "dumps" / "enwiki-pages-articles.xml.bz2"
+    )
     stories = "".join(
         f'{{"headline": "Story {n}", "body": "Once upon a time {n} bears walked {n * n} miles to see the sea."}}\n'
         for n in range(600)
