@@ -281,6 +281,7 @@ def test_json(mine, capfd):
     [
         ("learn check 77", "no chapter 77. Take one of 0, 1, 2"),
         ("learn check 0 --seconds 0", "seconds is 0"),
+        ("learn check 0 --seconds inf", "seconds is inf"),
         ("learn check", "required"),
         ("learn chekc 0", "start, learn check, learn hint"),
         ("learn start three", "cannot be 'three'|three"),

@@ -86,8 +86,8 @@ class LearnCheck:
         from wikigpt.learn.chapters import MINE, Progress, find_chapter, keep_progress, progress_of
         from wikigpt.learn.grade import grade
 
-        if not self.seconds > 0:
-            raise ConfigError(f"seconds is {self.seconds}.", "Give a number above 0.")
+        if not 0 < self.seconds <= 86_400:
+            raise ConfigError(f"seconds is {self.seconds}.", "Give a number above 0, up to a day of them.")
         chapter = find_chapter(self.chapter)
         out = sys.stderr if self.common.json else sys.stdout
         verdict = grade(chapter, self.seconds)
